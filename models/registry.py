@@ -1,0 +1,144 @@
+"""The registry: every family registers functions that build its models, and everything else asks here by name."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import perception.models as package
+from perception.tasks.config import ModelConfig
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Shipped weights, their model cards, and weights.json, which lists them and can be read without torch."""
+
+_builders: dict[str, tuple[Callable[[], nn.Module], ModelConfig]] = {}
+
+
+def register_model(config: ModelConfig) -> Callable[[Callable[[], nn.Module]], Callable[[], nn.Module]]:
+    """Register the decorated function, which takes nothing and builds the model with random weights.
+
+    The model maps a normalised float image (batch, 3, height, width) to a tensor, or to a tuple of tensors in the order
+    of `config.outputs`.
+    """
+
+    def register(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+        if config.name in _builders:
+            raise ValueError(f"a model called {config.name!r} is registered already; names must be unique")
+        _builders[config.name] = (build, config)
+        return build
+
+    return register
+
+
+def _entry(name: str) -> tuple[Callable[[], nn.Module], ModelConfig]:
+    if name not in list_models():
+        raise ValueError(f"unknown model {name!r}; available models: {', '.join(list_models())}")
+    return _builders[name]
+
+
+def list_models(task: str | None = None) -> list[str]:
+    """Names of all registered models, or of those of one task, sorted."""
+    for info in pkgutil.iter_modules(package.__path__):  # every family registers itself when it is imported
+        importlib.import_module(f"{package.__name__}.{info.name}")
+    return sorted(name for name, (_, config) in _builders.items() if task in (None, config.task))
+
+
+def model_config(name: str, input_size: tuple[int, int] | None = None) -> ModelConfig:
+    """The configuration of a model together with what weights.json says of its weights.
+
+    Args:
+        input_size: (height, width) to use instead of the default.
+
+    Raises:
+        ValueError: unknown model, or a size that the network cannot take.
+    """
+    config = _entry(name)[1]
+    trained = json.loads((WEIGHTS / "weights.json").read_text()).get(name, {})
+    if trained:
+        trained["focal"] = tuple(trained["focal"]) if trained.get("focal") else None
+        config = config.replace(**trained)
+    if input_size and input_size != config.input_size:
+        config = _with_size(config, input_size)
+    return config
+
+
+def _with_size(config: ModelConfig, size: tuple[int, int]) -> ModelConfig:
+    """Outputs that had the input's size follow it."""
+    outputs = tuple(
+        type(output)(output.name, (*output.shape[:-2], *size), output.unit)
+        if output.shape[-2:] == config.input_size
+        else output
+        for output in config.outputs
+    )
+    return config.replace(input_size=size, outputs=outputs)
+
+
+def create_model(name: str, pretrained: bool = True, **overrides: Any) -> nn.Module:
+    """Build a model in eval mode.
+
+    Args:
+        pretrained: load the shipped weights; a model that has none keeps its random start.
+        overrides: passed to the model's builder.
+
+    Raises:
+        ValueError: unknown model, or a weights file that is not the one weights.json names.
+    """
+    build, _ = _entry(name)
+    model = build(**overrides)
+    config = model_config(name)
+    if pretrained and config.weights:
+        load_weights(model, WEIGHTS / config.weights, config.weights_sha256)
+    return model.eval()
+
+
+def load_weights(model: nn.Module, path: Path, sha256: str | None = None) -> None:
+    """Load a safetensors file into `model` in float32; `sha256` is checked if given."""
+    if not path.is_file():
+        raise ValueError(f"weights {path} do not exist; train them or take the file from the repository")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if sha256 and found != sha256:
+        raise ValueError(f"weights {path} have SHA-256 {found}, but {sha256} is expected: restore the file")
+    try:
+        tensors = load_file(path)
+    except Exception as error:  # safetensors raises its own type, which it does not export
+        raise ValueError(f"{path} is not a safetensors file ({error}); weights must be saved as safetensors") from error
+    model.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in tensors.items()})
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable parameters, BatchNorm's weight and bias included, its statistics not."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_macs(model: nn.Module, size: tuple[int, int]) -> int:
+    """Multiply-accumulates of all convolutions and linear layers for one image of size = (height, width)."""
+    total = 0
+
+    def count(layer: nn.Module, _inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal total
+        if isinstance(layer, nn.Linear):
+            total += output.numel() * layer.in_features
+        elif isinstance(layer, nn.ConvTranspose2d):
+            raise ValueError("count_macs does not know transposed convolutions yet")
+        elif isinstance(layer, nn.Conv2d):
+            kernel = layer.kernel_size[0] * layer.kernel_size[1]
+            total += output.numel() * kernel * layer.in_channels // layer.groups
+
+    layers = [layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    training = model.training
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, 3, *size))
+    model.train(training)
+    for hook in hooks:
+        hook.remove()
+    return total

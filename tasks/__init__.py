@@ -1,0 +1,48 @@
+"""What node, harness and training share about a task: no torch, no ROS.
+
+Every task is one module of this package (`depth`, ...) that satisfies the protocol `Task`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from perception.tasks.config import ModelConfig
+from perception.tasks.geometry import Fit
+
+Outputs = Mapping[str, np.ndarray]
+
+
+class Task(Protocol):
+    """The functions that a module of `perception.tasks` must have to be a task."""
+
+    PARITY_BOUNDS: Mapping[str, float]
+    """Largest accepted `disagreement` for each precision ("fp32", "fp16", "bf16", "int8")."""
+
+    def parse(self, outputs: Outputs, fit: Fit, config: ModelConfig) -> Any:
+        """Turn the raw outputs of an engine into a result in coordinates of the original image."""
+
+    def disagreement(self, reference: Outputs, candidate: Outputs) -> float:
+        """How far `candidate` is from `reference` in the task's own metric; 0 means equal."""
+
+
+def task_names() -> list[str]:
+    """Names of the modules of this package that are tasks, sorted."""
+    modules = (importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__))
+    return sorted(module.__name__.rpartition(".")[2] for module in modules if hasattr(module, "PARITY_BOUNDS"))
+
+
+def get_task(name: str) -> Task:
+    """The task module called `name`.
+
+    Raises:
+        ValueError: no task has that name.
+    """
+    if name not in task_names():
+        raise ValueError(f"unknown task {name!r}; available tasks: {', '.join(task_names())}")
+    return cast(Task, importlib.import_module(f"{__name__}.{name}"))

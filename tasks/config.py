@@ -1,0 +1,92 @@
+"""The configuration of a model: the numbers that exporter, engine, node and harness all read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+INTERPOLATIONS = ("nearest", "linear", "area")
+COLOR_ORDERS = ("rgb", "bgr")
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output tensor of a model: its name, shape (batch first) and unit ("m", "logit", "pixel", ...)."""
+
+    name: str
+    shape: tuple[int, ...]
+    unit: str
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything about a model that is not its weights. Travels in the ONNX metadata and beside every engine."""
+
+    name: str
+    task: str
+    input_size: tuple[int, int]
+    """(height, width) of the network's image in pixels."""
+    outputs: tuple[Output, ...]
+    color: str = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Subtracted from the image scaled to [0, 1], channel by channel in the order `color`."""
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    interpolation: str = "linear"
+    size_divisor: int = 1
+    """Height and width of the input must be multiples of this."""
+    focal: tuple[float, float] | None = None
+    """Training focal length over input size: (fx / width, fy / height). None: the task does not depend on the lens."""
+    labels: tuple[str, ...] = ()
+    licence: str = "Apache-2.0"
+    data_licence: str = ""
+    """Licence of the data that the weights were trained on; empty for untrained models."""
+    weights: str = ""
+    """File name below models/weights; empty for untrained models."""
+    weights_sha256: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Accuracy as measured on the evaluation split, e.g. {"delta1": 0.7}."""
+
+    def __post_init__(self) -> None:
+        height, width = self.input_size
+        if height <= 0 or width <= 0 or height % self.size_divisor or width % self.size_divisor:
+            raise ValueError(
+                f"input size {height}x{width} of model {self.name!r} is not possible: "
+                f"height and width must be positive multiples of {self.size_divisor}"
+            )
+        if self.color not in COLOR_ORDERS:
+            raise ValueError(f"color {self.color!r} of model {self.name!r} is unknown; accepted: {COLOR_ORDERS}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation {self.interpolation!r} of model {self.name!r} is unknown; accepted: {INTERPOLATIONS}"
+            )
+        if any(value <= 0 for value in self.std):
+            raise ValueError(f"std {self.std} of model {self.name!r} must be positive")
+
+    def replace(self, **changes: Any) -> ModelConfig:
+        """A copy with some fields changed, checked like a new one."""
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> str:
+        """One line of JSON, keys sorted, so that equal configurations are equal bytes."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelConfig:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: the text is not a model configuration; the message says what is wrong with it.
+        """
+        try:
+            fields = json.loads(text)
+            fields["outputs"] = tuple(
+                Output(output["name"], tuple(output["shape"]), output["unit"]) for output in fields["outputs"]
+            )
+            for name in ("input_size", "mean", "std", "focal", "labels"):
+                if fields.get(name) is not None:
+                    fields[name] = tuple(fields[name])
+            return cls(**fields)
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"not a model configuration of this version of perception: {error!r}") from error

@@ -1,0 +1,119 @@
+"""Monocular metric depth: results, metrics, parity and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from perception.tasks.config import ModelConfig
+from perception.tasks.geometry import Camera, Fit
+from perception.tasks.image import resize
+
+PARITY_BOUNDS: Mapping[str, float] = {"fp32": 0.002, "fp16": 0.01, "bf16": 0.03, "int8": 0.05}
+"""Largest accepted mean relative difference to the float32 definition, frame by frame."""
+
+
+@dataclass(frozen=True)
+class Depth:
+    """A depth map in the original image's pixels.
+
+    `metres` is float32 of shape (height, width) along camera Z (REP 118): NaN invalid, +Inf too far, -Inf too close
+    (REP 117). `camera` is None where the image came without a calibration; then points cannot be computed.
+    """
+
+    metres: np.ndarray
+    camera: Camera | None
+
+
+def parse(
+    outputs: Mapping[str, np.ndarray],
+    fit: Fit,
+    config: ModelConfig,
+    min_depth: float = 0.0,
+    max_depth: float = float("inf"),
+) -> Depth:
+    """Depth in metres behind the source's camera, at the source's resolution.
+
+    Args:
+        outputs: "depth", float32 of shape (1, 1, h, w), metres behind the training camera.
+        fit: how the source was stretched to the network's input; undone here.
+        min_depth, max_depth: metres; what lies outside becomes -Inf and +Inf.
+    """
+    small = outputs["depth"].reshape(outputs["depth"].shape[-2:]) * np.float32(fit.depth_scale(config.focal))
+    metres = resize(small, fit.source)
+    # Not finite or not positive: the network says nothing there. One pass tells whether any such pixel exists.
+    low, high = float(metres.min()), float(metres.max())
+    if not (low > min_depth and high <= max_depth):
+        metres = _mark_range(metres, min_depth, max_depth)
+    return Depth(metres, fit.camera)
+
+
+def _mark_range(metres: np.ndarray, min_depth: float, max_depth: float) -> np.ndarray:
+    marked = metres.copy()
+    marked[metres > max_depth] = np.inf
+    marked[metres < min_depth] = -np.inf
+    marked[~(metres > 0)] = np.nan
+    return marked
+
+
+def disagreement(reference: Mapping[str, np.ndarray], candidate: Mapping[str, np.ndarray]) -> float:
+    """Mean of |candidate - reference| / reference where the reference is positive; Inf if any pixel is not finite."""
+    expected, got = reference["depth"], candidate["depth"]
+    if expected.shape != got.shape or not np.isfinite(got).all():
+        return float("inf")
+    valid = expected > 1e-3
+    if not valid.any():
+        return float(np.abs(got).max())
+    return float(np.mean(np.abs(got[valid] - expected[valid]) / expected[valid]))
+
+
+def metrics(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """Depth metrics of one frame (FastDepth, ICRA 2019, section IV; Eigen et al. 2014), over pixels with target > 0.
+
+    Args:
+        prediction, target: metres, same shape. Pixels whose target is not finite and positive, or whose prediction is
+            not finite, do not count; `valid` says which share of the target's pixels was predicted.
+
+    Returns:
+        rmse, mae (metres), rel, log10, delta1..3 (shares of pixels), valid. NaN where nothing is left to compare.
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(f"prediction of shape {prediction.shape} and target of shape {target.shape} differ")
+    known = np.isfinite(target) & (target > 0)
+    compared = known & np.isfinite(prediction)
+    p = np.maximum(prediction[compared].astype(np.float64), 1e-6)
+    t = target[compared].astype(np.float64)
+    names = ("rmse", "mae", "rel", "log10", "delta1", "delta2", "delta3")
+    if not t.size:
+        return dict.fromkeys(names, float("nan")) | {"valid": 0.0}
+    difference = np.abs(p - t)
+    ratio = np.maximum(p / t, t / p)
+    values = (
+        np.sqrt(np.mean(difference**2)),
+        difference.mean(),
+        np.mean(difference / t),
+        np.mean(np.abs(np.log10(p) - np.log10(t))),
+        *(np.mean(ratio < 1.25**k) for k in (1, 2, 3)),
+    )
+    return dict(zip(names, map(float, values), strict=True)) | {"valid": float(compared.sum() / known.sum())}
+
+
+def colorize(metres: np.ndarray, near: float = 0.5, far: float = 8.0) -> np.ndarray:
+    """A picture of depth: BGR uint8 of shape (height, width, 3), near warm, far cool; not finite is black.
+
+    Colours follow log depth between `near` and `far` metres, so that they mean the same in every frame.
+    """
+    finite = np.isfinite(metres)
+    clipped = np.clip(np.where(finite, metres, far), near, far)
+    position = np.log(clipped / near) / np.log(far / near)
+    picture = cv2.applyColorMap((255 * (1 - position)).astype(np.uint8), cv2.COLORMAP_TURBO)
+    picture[~finite] = 0
+    return picture
+
+
+def overlay(image: np.ndarray, depth: Depth, opacity: float = 0.5) -> np.ndarray:
+    """`image` (BGR uint8 of the depth's size) blended with the coloured depth."""
+    return cv2.addWeighted(image, 1 - opacity, colorize(depth.metres), opacity, 0)

@@ -1,0 +1,135 @@
+"""Cameras, and how the original image and the network's image map onto each other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+DISTORTION_MODELS = ("plumb_bob", "rational_polynomial", "equidistant")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera without distortion: focal lengths and principal point in pixels of a width x height image.
+
+    Pixel centres lie at integer coordinates, as in sensor_msgs/CameraInfo.
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+    def __post_init__(self) -> None:
+        if not (self.width > 0 and self.height > 0):
+            raise ValueError(f"camera size {self.width}x{self.height} is not possible: both must be positive")
+        values = (self.fx, self.fy, self.cx, self.cy)
+        if not (all(map(math.isfinite, values)) and self.fx > 0 and self.fy > 0):
+            raise ValueError(
+                f"camera calibration fx={self.fx}, fy={self.fy}, cx={self.cx}, cy={self.cy} is not usable: "
+                "focal lengths must be finite and positive, the principal point finite; calibrate the camera"
+            )
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """K, 3x3 float64."""
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=np.float64)
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The camera of the same view resampled to width x height (outer edges of the image stay where they are)."""
+        sx, sy = width / self.width, height / self.height
+        return Camera(
+            width, height, self.fx * sx, self.fy * sy, (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5
+        )
+
+    def cropped(self, x: int, y: int, width: int, height: int) -> Camera:
+        """The camera of the width x height window whose top left pixel is (x, y)."""
+        return Camera(width, height, self.fx, self.fy, self.cx - x, self.cy - y)
+
+    def rays(self) -> tuple[np.ndarray, np.ndarray]:
+        """(x / z per column, y / z per row): float32 of shapes (width,) and (height,), optical frame (REP 103)."""
+        columns = (np.arange(self.width, dtype=np.float64) - self.cx) / self.fx
+        rows = (np.arange(self.height, dtype=np.float64) - self.cy) / self.fy
+        return columns.astype(np.float32), rows.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a source image was stretched to the network's image, both as (height, width), and the source's camera."""
+
+    source: tuple[int, int]
+    network: tuple[int, int]
+    camera: Camera | None = None
+
+    def __post_init__(self) -> None:
+        if self.camera and (self.camera.height, self.camera.width) != self.source:
+            raise ValueError(
+                f"camera calibrated for {self.camera.width}x{self.camera.height} does not fit an image of "
+                f"{self.source[1]}x{self.source[0]}; use the calibration of this resolution"
+            )
+
+    def depth_scale(self, focal: tuple[float, float] | None) -> float:
+        """Factor from the network's metres to metres behind this camera.
+
+        A network sees angles only through pixels: behind a lens of twice the focal length everything looks twice as
+        near. Training happened at `focal` = (fx / width, fy / height), so the metres grow with the ratio. The two axes
+        can differ because the source is stretched; their geometric mean keeps the apparent area of things.
+        1.0 without a camera or where the model does not depend on the lens (`focal` None).
+        """
+        if self.camera is None or focal is None:
+            return 1.0
+        horizontal = self.camera.fx / self.camera.width / focal[0]
+        vertical = self.camera.fy / self.camera.height / focal[1]
+        return math.sqrt(horizontal * vertical)
+
+
+class Rectifier:
+    """Undoes lens distortion through maps that are computed once for a calibration.
+
+    Args:
+        matrix: K of the distorted camera, 3x3.
+        coefficients: D as in sensor_msgs/CameraInfo for `model`.
+        model: "plumb_bob", "rational_polynomial" or "equidistant".
+        size: (height, width) of the images.
+
+    Raises:
+        ValueError: unknown distortion model, or a calibration that is not usable.
+    """
+
+    def __init__(self, matrix: np.ndarray, coefficients: np.ndarray, model: str, size: tuple[int, int]) -> None:
+        if model not in DISTORTION_MODELS:
+            raise ValueError(f"distortion model {model!r} is unknown; accepted: {', '.join(DISTORTION_MODELS)}")
+        height, width = size
+        self.camera = Camera(width, height, matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2])
+        undistort = cv2.fisheye.initUndistortRectifyMap if model == "equidistant" else cv2.initUndistortRectifyMap
+        self._maps = undistort(matrix, coefficients, np.eye(3), self.camera.matrix, (width, height), cv2.CV_16SC2)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """The rectified image, seen by `self.camera`."""
+        return cv2.remap(image, *self._maps, cv2.INTER_LINEAR)
+
+
+def back_project(depth: np.ndarray, camera: Camera) -> np.ndarray:
+    """Points of a depth map in the camera's optical frame (x right, y down, z forward; REP 103).
+
+    Args:
+        depth: metres along Z (REP 118), float32 of shape (camera.height, camera.width).
+
+    Returns:
+        float32 of shape (height, width, 3) in metres; NaN where depth is not finite (REP 117).
+    """
+    if depth.shape != (camera.height, camera.width):
+        raise ValueError(f"depth of shape {depth.shape} does not fit the camera's {camera.height, camera.width}")
+    columns, rows = camera.rays()
+    points = np.empty((*depth.shape, 3), dtype=np.float32)
+    z = points[..., 2]
+    z[...] = depth
+    z[~np.isfinite(z)] = np.nan
+    np.multiply(z, columns, out=points[..., 0])
+    np.multiply(z, rows[:, None], out=points[..., 1])
+    return points

@@ -1,0 +1,87 @@
+"""Images as arrays with an encoding, and the way from any of them to the network's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from perception.tasks.config import ModelConfig
+
+# Conversions to three-channel RGB or BGR, (to rgb, to bgr); None: already there. Names are those of
+# sensor_msgs/image_encodings. OpenCV names a Bayer pattern by the second and third pixel of its second row, so that
+# ROS's RGGB is OpenCV's BG.
+_TO_COLOR: dict[str, tuple[int | None, int | None]] = {
+    "rgb8": (None, cv2.COLOR_RGB2BGR),
+    "bgr8": (cv2.COLOR_BGR2RGB, None),
+    "rgba8": (cv2.COLOR_RGBA2RGB, cv2.COLOR_RGBA2BGR),
+    "bgra8": (cv2.COLOR_BGRA2RGB, cv2.COLOR_BGRA2BGR),
+    "mono8": (cv2.COLOR_GRAY2RGB, cv2.COLOR_GRAY2BGR),
+    "yuv422": (cv2.COLOR_YUV2RGB_UYVY, cv2.COLOR_YUV2BGR_UYVY),
+    "yuv422_yuy2": (cv2.COLOR_YUV2RGB_YUY2, cv2.COLOR_YUV2BGR_YUY2),
+    "nv12": (cv2.COLOR_YUV2RGB_NV12, cv2.COLOR_YUV2BGR_NV12),
+    "bayer_rggb8": (cv2.COLOR_BayerBG2RGB, cv2.COLOR_BayerBG2BGR),
+    "bayer_bggr8": (cv2.COLOR_BayerRG2RGB, cv2.COLOR_BayerRG2BGR),
+    "bayer_gbrg8": (cv2.COLOR_BayerGR2RGB, cv2.COLOR_BayerGR2BGR),
+    "bayer_grbg8": (cv2.COLOR_BayerGB2RGB, cv2.COLOR_BayerGB2BGR),
+}
+COLOR_ENCODINGS = (*_TO_COLOR, "mono16")
+_RESIZABLE = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")  # every pixel stands for itself, so resizing may come first
+_INTERPOLATION = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
+
+
+@dataclass(frozen=True)
+class Image:
+    """Pixels and what they mean.
+
+    `data` is (height, width) or (height, width, channels), of the dtype that `encoding` (a name of
+    sensor_msgs/image_encodings) asks for; nv12 is (height * 3 / 2, width) and yuv422 (height, width, 2).
+    """
+
+    data: np.ndarray
+    encoding: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        rows, columns = self.data.shape[:2]
+        return (rows * 2 // 3 if self.encoding == "nv12" else rows), columns
+
+
+def to_color(image: Image, order: str = "rgb") -> np.ndarray:
+    """The image as uint8 of shape (height, width, 3) in the order "rgb" or "bgr"; a view where nothing changes.
+
+    Raises:
+        ValueError: an encoding that holds no colours or grey values of 8 or 16 bits (a depth image, say).
+    """
+    data, encoding = image.data, image.encoding
+    if encoding == "mono16":
+        data, encoding = (data >> 8).astype(np.uint8), "mono8"
+    if encoding not in _TO_COLOR:
+        raise ValueError(
+            f"encoding {image.encoding!r} is not an image in colour or grey; accepted: {', '.join(COLOR_ENCODINGS)}"
+        )
+    code = _TO_COLOR[encoding][order == "bgr"]
+    return data if code is None else cv2.cvtColor(data, code)
+
+
+def resize(array: np.ndarray, size: tuple[int, int], interpolation: str = "linear") -> np.ndarray:
+    """`array` stretched to size = (height, width); the same object where it has that size already."""
+    if array.shape[:2] == size:
+        return array
+    return cv2.resize(array, (size[1], size[0]), interpolation=_INTERPOLATION[interpolation])
+
+
+def preprocess(image: Image, config: ModelConfig) -> np.ndarray:
+    """The network's input: uint8 of shape (1, height, width, 3) in the model's colour order.
+
+    Normalisation is part of the graph. Where pixels are independent the image shrinks before its colours are converted,
+    because the smaller image is the cheaper one to convert.
+    """
+    if image.encoding in _RESIZABLE:
+        image = Image(resize(image.data, config.input_size, config.interpolation), image.encoding)
+        pixels = to_color(image, config.color)
+    else:
+        pixels = resize(to_color(image, config.color), config.input_size, config.interpolation)
+    return np.ascontiguousarray(pixels)[None]
