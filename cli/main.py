@@ -1,0 +1,48 @@
+"""Entry point of the command `perception`.
+
+Every module of this package that has `add_parser` is a subcommand. Such a module imports what it needs in its `run`, so
+that `perception --help` is quick and `perception engines` never loads ROS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+import perception.cli as package
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all subcommands; each sets the default `run`, a function from parsed arguments to exit status."""
+    parser = argparse.ArgumentParser(prog="perception", description="Camera perception for robots on ROS 2.")
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for info in pkgutil.iter_modules(package.__path__):
+        if info.name == "main":  # this file, which must not run a second time under `python -m perception.cli.main`
+            continue
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        if hasattr(module, "add_parser"):
+            module.add_parser(subparsers)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit status: 1 after an error, which is printed in one sentence."""
+    args = build_parser().parse_args(arguments)
+    try:
+        return int(args.run(args))
+    except (ValueError, OSError, RuntimeError) as error:
+        if args.debug:
+            raise
+        print(f"perception: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("perception: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
