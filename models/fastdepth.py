@@ -75,6 +75,7 @@ def _config(name: str) -> ModelConfig:
         task="depth",
         input_size=(224, 224),
         outputs=(Output("depth", (1, 1, 224, 224), "m"),),
+        interpolation="area",
         size_divisor=32,
     )
 

@@ -111,7 +111,9 @@ def load_weights(model: nn.Module, path: Path, sha256: str | None = None) -> Non
         tensors = load_file(path)
     except Exception as error:  # safetensors raises its own type, which it does not export
         raise ValueError(f"{path} is not a safetensors file ({error}); weights must be saved as safetensors") from error
-    model.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in tensors.items()})
+    model.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    )
 
 
 def count_parameters(model: nn.Module) -> int:

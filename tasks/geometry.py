@@ -43,9 +43,7 @@ class Camera:
     def resized(self, width: int, height: int) -> Camera:
         """The camera of the same view resampled to width x height (outer edges of the image stay where they are)."""
         sx, sy = width / self.width, height / self.height
-        return Camera(
-            width, height, self.fx * sx, self.fy * sy, (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5
-        )
+        return Camera(width, height, self.fx * sx, self.fy * sy, (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5)
 
     def cropped(self, x: int, y: int, width: int, height: int) -> Camera:
         """The camera of the width x height window whose top left pixel is (x, y)."""

@@ -19,7 +19,9 @@ _TO_COLOR: dict[str, tuple[int | None, int | None]] = {
     "bgra8": (cv2.COLOR_BGRA2RGB, cv2.COLOR_BGRA2BGR),
     "mono8": (cv2.COLOR_GRAY2RGB, cv2.COLOR_GRAY2BGR),
     "yuv422": (cv2.COLOR_YUV2RGB_UYVY, cv2.COLOR_YUV2BGR_UYVY),
+    "uyvy": (cv2.COLOR_YUV2RGB_UYVY, cv2.COLOR_YUV2BGR_UYVY),  # the name of yuv422 since ROS 2 Iron
     "yuv422_yuy2": (cv2.COLOR_YUV2RGB_YUY2, cv2.COLOR_YUV2BGR_YUY2),
+    "yuyv": (cv2.COLOR_YUV2RGB_YUY2, cv2.COLOR_YUV2BGR_YUY2),  # the name of yuv422_yuy2 since ROS 2 Iron
     "nv12": (cv2.COLOR_YUV2RGB_NV12, cv2.COLOR_YUV2BGR_NV12),
     "bayer_rggb8": (cv2.COLOR_BayerBG2RGB, cv2.COLOR_BayerBG2BGR),
     "bayer_bggr8": (cv2.COLOR_BayerRG2RGB, cv2.COLOR_BayerRG2BGR),
@@ -27,8 +29,35 @@ _TO_COLOR: dict[str, tuple[int | None, int | None]] = {
     "bayer_grbg8": (cv2.COLOR_BayerGB2RGB, cv2.COLOR_BayerGB2BGR),
 }
 COLOR_ENCODINGS = (*_TO_COLOR, "mono16")
+DEPTH_ENCODINGS = ("16UC1", "32FC1")  # millimetres and metres (REP 118)
+ENCODINGS = (*COLOR_ENCODINGS, *DEPTH_ENCODINGS)
+_CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "yuv422": 2, "uyvy": 2, "yuv422_yuy2": 2, "yuyv": 2}
+_DTYPES = {"mono16": np.dtype(np.uint16), "16UC1": np.dtype(np.uint16), "32FC1": np.dtype(np.float32)}
 _RESIZABLE = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")  # every pixel stands for itself, so resizing may come first
 _INTERPOLATION = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
+
+
+def layout(encoding: str, size: tuple[int, int]) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of the array of an image of size = (height, width).
+
+    Raises:
+        ValueError: an unknown encoding, or a size that the encoding does not allow.
+    """
+    if encoding not in ENCODINGS:
+        raise ValueError(f"image encoding {encoding!r} is unknown; accepted: {', '.join(ENCODINGS)}")
+    height, width = size
+    if height <= 0 or width <= 0:
+        raise ValueError(f"image of {width}x{height} pixels is empty; both sides must be positive")
+    channels = _CHANNELS.get(encoding, 1)
+    if (channels == 2 or encoding == "nv12") and width % 2 or encoding == "nv12" and height % 2:
+        raise ValueError(
+            f"image of {width}x{height} pixels cannot be {encoding}: two pixels share a colour; use even sides"
+        )
+    if encoding.startswith("bayer") and min(size) < 3:
+        raise ValueError(f"image of {width}x{height} pixels is too small for {encoding}: at least 3x3 is needed")
+    rows = height * 3 // 2 if encoding == "nv12" else height
+    shape = (rows, width) if channels == 1 else (rows, width, channels)
+    return shape, _DTYPES.get(encoding, np.dtype(np.uint8))
 
 
 @dataclass(frozen=True)
@@ -37,10 +66,22 @@ class Image:
 
     `data` is (height, width) or (height, width, channels), of the dtype that `encoding` (a name of
     sensor_msgs/image_encodings) asks for; nv12 is (height * 3 / 2, width) and yuv422 (height, width, 2).
+
+    Raises:
+        ValueError: the array's shape or dtype is not that of `encoding`.
     """
 
     data: np.ndarray
     encoding: str
+
+    def __post_init__(self) -> None:
+        if self.data.ndim < 2:
+            raise ValueError(f"array of shape {self.data.shape} is not an image: it needs rows and columns")
+        shape, dtype = layout(self.encoding, self.size)
+        if self.data.shape != shape or self.data.dtype != dtype:
+            raise ValueError(
+                f"array of {self.data.dtype} {self.data.shape} is not a {self.encoding} image; expected {dtype} {shape}"
+            )
 
     @property
     def size(self) -> tuple[int, int]:

@@ -1,0 +1,175 @@
+"""Reading ROS messages without ROS: any object with the fields of sensor_msgs will do (rclpy's, those of a bag).
+
+The making of messages is in `perception.nodes.convert` (rclpy) and `perception.evaluation.bags` (recordings).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from perception.tasks.calibration import Calibration, calibration_from_arrays
+from perception.tasks.geometry import Camera
+from perception.tasks.image import Image, layout
+
+JPEG_MAGIC, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+MAX_PIXELS = 1 << 28
+"""Larger images are taken for damaged sizes: 2^28 pixels are 16384 x 16384."""
+
+
+class MessageError(ValueError):
+    """A message that cannot be used: what came, what is accepted, what to do."""
+
+
+class ImageMessage(Protocol):
+    """The fields of sensor_msgs/Image that are read here."""
+
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+    data: Any
+
+
+class CompressedImageMessage(Protocol):
+    """The fields of sensor_msgs/CompressedImage that are read here."""
+
+    format: str
+    data: Any
+
+
+def image_from_message(message: ImageMessage | CompressedImageMessage) -> Image:
+    """The image of a sensor_msgs/Image or CompressedImage.
+
+    A raw image is a read-only view of the message's data, padding at the ends of rows included, and keeps it alive. It
+    is copied only where its numbers are in foreign byte order or not aligned. JPEG and PNG are decoded: colour to bgr8
+    or bgra8, grey to mono8, 16 bits to the mono16 or 16UC1 that `format` names (16UC1 if it names neither).
+
+    Raises:
+        MessageError: unknown encoding, sizes that do not fit each other, truncated or corrupt data.
+    """
+    if hasattr(message, "format"):
+        return _decode(message)
+    return _view(message)
+
+
+def _view(message: ImageMessage) -> Image:
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    shape, dtype = _checked_layout(message.encoding, height, width)
+    pixel = dtype.itemsize * (shape[2] if len(shape) == 3 else 1)
+    row = width * pixel
+    what = f"image of {width}x{height} pixels in {message.encoding}"
+    if step < row:
+        raise MessageError(f"{what} with step {step} does not fit: a row has {row} bytes; correct the publisher's step")
+    buffer = _bytes_of(message.data)
+    needed = step * (shape[0] - 1) + row
+    if buffer.size < needed:
+        raise MessageError(
+            f"{what} with step {step} is truncated: {buffer.size} bytes came, {needed} are needed; "
+            "look for lost fragments between publisher and here"
+        )
+    if dtype.itemsize > 1 and bool(message.is_bigendian) != (sys.byteorder == "big"):
+        dtype = dtype.newbyteorder("S")
+    strides = (step, pixel, dtype.itemsize)[: len(shape)]
+    view: np.ndarray = np.ndarray(shape, dtype, buffer, strides=strides)
+    if not (dtype.isnative and view.flags.aligned):
+        view = view.astype(dtype.newbyteorder("="))
+    view.flags.writeable = False
+    return Image(view, message.encoding)
+
+
+def _decode(message: CompressedImageMessage) -> Image:
+    data = bytes(_bytes_of(message.data))
+    came = f"compressed image of format {message.format!r} with {len(data)} bytes"
+    if "compressedDepth" in message.format:
+        raise MessageError(
+            f"{came} is compressedDepth; accepted: jpeg and png; subscribe to the raw depth topic instead"
+        )
+    jpeg, png = data.startswith(JPEG_MAGIC), data.startswith(PNG_MAGIC)
+    if not (jpeg or png):
+        raise MessageError(f"{came} starts with {data[:4].hex(' ') or 'nothing'}; accepted: jpeg and png")
+    # Older OpenCV fills what is missing of a JPEG with grey and says nothing. An embedded preview has an end of its own,
+    # but the picture's scan comes after it.
+    if jpeg and data.rfind(JPEG_END) < data.rfind(JPEG_SCAN):
+        raise MessageError(f"{came} is truncated: its end marker is missing; look for lost fragments or a full buffer")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise MessageError(f"{came} cannot be decoded: {error.err}; check the publisher") from error
+    if pixels is None:
+        raise MessageError(f"{came} is corrupt and cannot be decoded; accepted: jpeg and png; check the publisher")
+    pixels.flags.writeable = False
+    return Image(pixels, _encoding_of(pixels, message.format))
+
+
+def _encoding_of(pixels: np.ndarray, message_format: str) -> str:
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    if pixels.dtype == np.uint16 and channels == 1:
+        return "mono16" if message_format.startswith("mono16") else "16UC1"
+    encodings = {1: "mono8", 3: "bgr8", 4: "bgra8"}
+    if pixels.dtype != np.uint8 or channels not in encodings:
+        raise MessageError(
+            f"compressed image of format {message_format!r} holds {channels} channels of {pixels.dtype}; "
+            "accepted: grey and colour of 8 bits, grey of 16 bits"
+        )
+    # A Bayer mosaic travels as a grey PNG.
+    named = message_format.partition(";")[0].strip()
+    return named if channels == 1 and named.startswith("bayer_") else encodings[channels]
+
+
+def calibration_from_message(message: Any) -> Calibration:
+    """The calibration of a sensor_msgs/CameraInfo, for images as they are published: cut to `roi`, then binned.
+
+    Raises:
+        MessageError: zero or NaN focal length (a camera that was never calibrated), sizes that are not possible, or an
+            unknown distortion model.
+    """
+    # ROS 1 recordings have capital letters.
+    d, k, p = (
+        getattr(message, name, None) if hasattr(message, name) else getattr(message, name.upper()) for name in "dkp"
+    )
+    try:
+        full = calibration_from_arrays(message.width, message.height, k, d, message.distortion_model, p)
+        cameras = [None if camera is None else _published(camera, message) for camera in (full.camera, full.rectified)]
+    except ValueError as error:
+        raise MessageError(
+            f"camera_info of {message.width}x{message.height} with K {[float(x) for x in k]} is not usable: {error}"
+        ) from error
+    assert cameras[0] is not None
+    return Calibration(cameras[0], full.model, full.distortion, cameras[1])
+
+
+def _published(camera: Camera, message: Any) -> Camera:
+    roi = message.roi
+    if roi.width and roi.height:
+        camera = camera.cropped(roi.x_offset, roi.y_offset, roi.width, roi.height)
+    if message.binning_x > 1 or message.binning_y > 1:
+        camera = camera.resized(camera.width // max(message.binning_x, 1), camera.height // max(message.binning_y, 1))
+    return camera
+
+
+def stamp_of(message: Any) -> int:
+    """Nanoseconds of a message's header stamp; 0 where it was never set."""
+    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
+
+
+def _bytes_of(data: Any) -> np.ndarray:
+    """uint8 view of array.array, bytes, memoryview or array."""
+    try:
+        return np.frombuffer(data, np.uint8)
+    except (TypeError, ValueError, BufferError) as error:
+        raise MessageError(f"data of type {type(data).__name__} are no bytes: {error}") from error
+
+
+def _checked_layout(encoding: str, height: int, width: int) -> tuple[tuple[int, ...], np.dtype]:
+    if height * width > MAX_PIXELS:
+        raise MessageError(f"image of {width}x{height} pixels is larger than {MAX_PIXELS} pixels; its size is damaged")
+    try:
+        return layout(encoding, (height, width))
+    except ValueError as error:
+        raise MessageError(f"{error}; convert the image or change the camera driver's output encoding") from error

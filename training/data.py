@@ -1,0 +1,126 @@
+"""Frames with depth, augmented and batched for training. Every batch is a pure function of seed and step."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from perception.evaluation.frames import RGBDFrame
+from perception.tasks.geometry import Fit
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly a training frame is varied."""
+
+    zoom: float = 1.6
+    """Largest factor by which a crop narrows the view. Depth is scaled as the lens rule of `Fit.depth_scale` asks."""
+    aspect: float = 1.25
+    """Largest factor between the crop's horizontal and vertical zoom, beyond the network's own squeeze."""
+    rotation: float = 5.0
+    """Degrees to either side."""
+    color: float = 0.3
+    """Largest relative change of brightness, contrast and saturation; gamma and white balance change by half of it."""
+
+
+def augment(
+    frame: RGBDFrame, size: int, focal: tuple[float, float], amount: Augmentation, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One training pair from one frame.
+
+    Args:
+        size: height and width of the network's image.
+        focal: the canonical camera, (fx / width, fy / height): depth comes out as seen through it.
+
+    Returns:
+        image uint8 (size, size, 3) RGB, depth float32 (size, size) canonical metres, 0 where unknown.
+    """
+    assert frame.depth is not None and frame.camera is not None
+    height, width = frame.depth.shape
+    zoom, stretch = rng.uniform(1, amount.zoom), np.exp(rng.uniform(-0.5, 0.5) * np.log(amount.aspect))
+    w = int(min(width, width / zoom * stretch))
+    h = int(min(height, height / zoom / stretch))
+    x, y = rng.integers(0, width - w + 1), rng.integers(0, height - h + 1)
+    window = np.s_[y : y + h, x : x + w]
+    fit = Fit((h, w), (size, size), frame.camera.cropped(int(x), int(y), w, h))
+    image = cv2.resize(frame.rgb[window], (size, size), interpolation=cv2.INTER_AREA)
+    depth = cv2.resize(frame.depth[window], (size, size), interpolation=cv2.INTER_NEAREST) / fit.depth_scale(focal)
+    depth = np.where(np.isfinite(depth), depth, 0).astype(np.float32)
+    if rng.random() < 0.5:
+        image, depth = image[:, ::-1], depth[:, ::-1]
+    turn = cv2.getRotationMatrix2D((size / 2, size / 2), rng.uniform(-1, 1) * amount.rotation, 1.0)
+    image = cv2.warpAffine(np.ascontiguousarray(image), turn, (size, size), borderMode=cv2.BORDER_REFLECT_101)
+    depth = cv2.warpAffine(np.ascontiguousarray(depth), turn, (size, size), flags=cv2.INTER_NEAREST)
+    return _vary_color(image, amount.color, rng), depth
+
+
+def _vary_color(image: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    """Brightness, contrast, saturation, gamma and white balance, then rounded back to uint8 as a camera gives it."""
+    brightness, contrast, saturation = 1 + amount * rng.uniform(-1, 1, 3)
+    balance = 1 + amount / 2 * rng.uniform(-1, 1, 3).astype(np.float32)
+    pixels = (image.astype(np.float32) / 255) ** np.float32(1 + amount / 2 * rng.uniform(-1, 1))
+    grey = pixels.mean(axis=2, keepdims=True)
+    pixels = (grey + (pixels - grey) * np.float32(saturation)) * balance * np.float32(brightness)
+    mean = pixels.mean()
+    pixels = mean + (pixels - mean) * np.float32(contrast)
+    return np.clip(pixels * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Sources of training frames and the share of each in a batch."""
+
+    sources: Sequence[Sequence[RGBDFrame]]
+    shares: Sequence[float]
+
+    def batch(
+        self, step: int, seed: int, count: int, size: int, focal: tuple[float, float], amount: Augmentation
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images float (count, 3, size, size) in [0, 1] and depths float (count, 1, size, size) of one step."""
+        rng = np.random.default_rng((seed, step))
+        pairs = []
+        for source in rng.choice(len(self.sources), count, p=np.asarray(self.shares) / np.sum(self.shares)):
+            frames = self.sources[source]
+            pairs.append(augment(frames[rng.integers(len(frames))], size, focal, amount, rng))
+        images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).float() / 255
+        return images, torch.from_numpy(np.stack([depth for _, depth in pairs]))[:, None]
+
+
+def prefetch(batches: Iterator[tuple[torch.Tensor, torch.Tensor]], ahead: int = 3) -> Iterator[tuple]:
+    """The same batches in the same order, made in a thread while the last one is trained on."""
+    ready: queue.Queue = queue.Queue(maxsize=ahead)
+    stopped = threading.Event()
+
+    def put(item: object) -> None:
+        while not stopped.is_set():
+            try:
+                return ready.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                put(batch)
+                if stopped.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # handed to the consumer, which raises it
+            put(error)
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,83 @@
+"""Recipes: readable files that say everything about a training run."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from perception.training.data import Augmentation
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Training data: a path (relative to --data), the split to use, and its share of each batch."""
+
+    path: str
+    share: float = 1.0
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the run at one image size; the learning rate falls from `rate` over all stages together."""
+
+    steps: int
+    size: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run. Fields not in the file keep the defaults given here."""
+
+    name: str
+    model: str
+    focal: tuple[float, float]
+    """Canonical camera, (fx / width, fy / height); goes into the model's config."""
+    sources: tuple[Source, ...]
+    stages: tuple[Stage, ...]
+    data_licence: str
+    evaluate: str
+    """Data set whose `eval` split is measured at the end; never trained on, never tuned on."""
+    start: str = ""
+    """A weights file to start the encoder from, relative to --data; empty: random."""
+    augmentation: Augmentation = Augmentation()
+    rate: float = 1e-3
+    encoder_rate: float = 0.3
+    """Learning rate of the started encoder relative to the rest."""
+    weight_decay: float = 0.01
+    warmup: int = 100
+    average: float = 0.999
+    """Decay of the exponential moving average of the weights, which is what is kept."""
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe in a YAML file, or the shipped one called `name`.
+
+    Raises:
+        ValueError: no such recipe, or a field that recipes do not have.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+        raise ValueError(f"no recipe {name!r}; give a YAML file or one of: {shipped}")
+    fields: dict[str, Any] = yaml.safe_load(path.read_text())
+    unknown = set(fields) - {field.name for field in dataclasses.fields(Recipe)}
+    if unknown:
+        raise ValueError(f"recipe {path} has unknown fields: {', '.join(sorted(unknown))}")
+    fields["focal"] = tuple(fields["focal"])
+    fields["sources"] = tuple(Source(**source) for source in fields["sources"])
+    fields["stages"] = tuple(Stage(**stage) for stage in fields["stages"])
+    fields["augmentation"] = Augmentation(**fields.get("augmentation", {}))
+    return Recipe(**fields)

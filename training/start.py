@@ -1,0 +1,111 @@
+"""Where training starts from: encoders trained elsewhere, brought into the shape that is to be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from perception.models.fastdepth import FastDepth
+
+Layer = tuple[np.ndarray, np.ndarray]
+"""Weight (outputs, inputs / groups, k, k) and bias (outputs,) of a convolution with its BatchNorm folded in."""
+
+
+def read_mobilenet_v1_tflite(path: Path) -> list[Layer]:
+    """The 27 convolutions of MobileNetV1 from a quantised TFLite file, for RGB input in [0, 1].
+
+    The file's own input is uint8 with (byte - zero point) * scale, which is folded into the first convolution.
+    """
+    import tflite  # only this start needs the schema
+
+    model = tflite.Model.GetRootAsModel(path.read_bytes(), 0)
+    graph = model.Subgraphs(0)
+
+    def dequantised(index: int) -> np.ndarray:
+        tensor = graph.Tensors(index)
+        dtype = {tflite.TensorType.UINT8: np.uint8, tflite.TensorType.INT32: np.int32}[tensor.Type()]
+        values = model.Buffers(tensor.Buffer()).DataAsNumpy().view(dtype).reshape(tensor.ShapeAsNumpy())
+        quantisation = tensor.Quantization()
+        zero = quantisation.ZeroPointAsNumpy()[0]
+        return (values.astype(np.float32) - np.float32(zero)) * quantisation.ScaleAsNumpy()[0]
+
+    layers = []
+    for index in range(27):
+        operator = graph.Operators(index)
+        _, weight, bias = operator.InputsAsNumpy()
+        depthwise = index % 2 == 1
+        # TFLite: full convolutions (out, k, k, in), depthwise (1, k, k, out)
+        layers.append((dequantised(weight).transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2)), dequantised(bias)))
+    image = graph.Tensors(graph.Operators(0).InputsAsNumpy()[0]).Quantization()
+    scale, zero = image.ScaleAsNumpy()[0], image.ZeroPointAsNumpy()[0]
+    weight, bias = layers[0]
+    layers[0] = (weight * np.float32(255 * scale), bias - np.float32(scale * zero) * weight.sum((1, 2, 3)))
+    return layers
+
+
+def resize_widths(layers: list[Layer], widths: tuple[int, ...], rng: np.random.Generator) -> list[Layer]:
+    """MobileNetV1 with other widths: wider by repeating channels (Net2Net, Chen et al., ICLR 2016), narrower by keeping
+    those whose weights are largest.
+
+    A repeated channel's outgoing weights are divided among its copies, so that the function stays; a little noise lets
+    the copies part ways in training.
+
+    Args:
+        layers: full convolution, then 13 pairs of depthwise and 1x1 convolutions.
+        widths: output channels of the first convolution and of the 13 pairs.
+    """
+    resized = []
+    kept = np.arange(3)  # for each input channel now, which channel of the original it is
+    for index, (weight, bias) in enumerate(layers):
+        depthwise = index % 2 == 1
+        if depthwise:
+            resized.append((weight[kept], bias[kept]))
+            continue
+        copies = np.bincount(kept, minlength=weight.shape[1])[kept]
+        incoming = weight[:, kept] / copies[None, :, None, None]
+        width, target = len(weight), widths[index // 2]
+        if target <= width:
+            outputs = np.sort(np.argsort(-np.abs(weight).sum((1, 2, 3)))[:target])
+        else:
+            outputs = np.concatenate([np.arange(width), rng.choice(width, target - width, replace=target > 2 * width)])
+        noise = rng.normal(0, 0.02 * incoming.std(), (len(outputs), *incoming.shape[1:])).astype(np.float32)
+        resized.append((incoming[outputs] + noise, bias[outputs]))
+        kept = outputs
+    return resized
+
+
+def start_encoder(model: FastDepth, layers: list[Layer], images: torch.Tensor) -> None:
+    """Load folded convolutions into the encoder and give its BatchNorms the statistics of `images`.
+
+    A folded convolution's bias becomes BatchNorm's; its mean and variance are measured layer by layer in one pass, with
+    weight and bias chosen so that the function is the folded one, in training and in evaluation mode alike.
+
+    Args:
+        images: float (N, 3, H, W) in [0, 1], a sample of the training set.
+    """
+    convolutions = [module for module in model.encoder.modules() if isinstance(module, nn.Conv2d)]
+    norms = [module for module in model.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = []
+    for convolution, norm, (weight, bias) in zip(convolutions, norms, layers, strict=True):
+        convolution.weight.data.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
+        hooks.append(norm.register_forward_pre_hook(_calibrate(torch.from_numpy(np.ascontiguousarray(bias)))))
+    with torch.no_grad():
+        model.eval()(images)
+    for hook in hooks:
+        hook.remove()
+
+
+def _calibrate(bias: torch.Tensor) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+    def calibrate(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        assert isinstance(norm, nn.BatchNorm2d)
+        variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+        norm.running_mean.copy_(mean)  # type: ignore[union-attr]
+        norm.running_var.copy_(variance)  # type: ignore[union-attr]
+        norm.weight.copy_((variance + norm.eps).sqrt())
+        norm.bias.copy_(bias + mean)
+
+    return calibrate
