@@ -94,8 +94,8 @@ def load_calibration(url: str) -> Calibration:
         return calibration_from_arrays(width, height, k, d, content.get("distortion_model", ""), p)
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} is not a camera calibration ({type(error).__name__}: {error}); expected the YAML of ROS's "
-            "camera_calibration with image_width, image_height, camera_matrix, distortion_model, distortion_coefficients"
+            f"{path} is not a camera calibration ({type(error).__name__}: {error}); expected YAML as ROS's "
+            "camera_calibration writes it: image_width, image_height, camera_matrix, distortion_coefficients, ..."
         ) from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

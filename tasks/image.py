@@ -32,7 +32,7 @@ COLOR_ENCODINGS = (*_TO_COLOR, "mono16")
 DEPTH_ENCODINGS = ("16UC1", "32FC1")  # millimetres and metres (REP 118)
 ENCODINGS = (*COLOR_ENCODINGS, *DEPTH_ENCODINGS)
 _CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "yuv422": 2, "uyvy": 2, "yuv422_yuy2": 2, "yuyv": 2}
-_DTYPES = {"mono16": np.dtype(np.uint16), "16UC1": np.dtype(np.uint16), "32FC1": np.dtype(np.float32)}
+_DTYPES: dict[str, type[np.generic]] = {"mono16": np.uint16, "16UC1": np.uint16, "32FC1": np.float32}
 _RESIZABLE = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")  # every pixel stands for itself, so resizing may come first
 _INTERPOLATION = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
@@ -49,15 +49,16 @@ def layout(encoding: str, size: tuple[int, int]) -> tuple[tuple[int, ...], np.dt
     if height <= 0 or width <= 0:
         raise ValueError(f"image of {width}x{height} pixels is empty; both sides must be positive")
     channels = _CHANNELS.get(encoding, 1)
-    if (channels == 2 or encoding == "nv12") and width % 2 or encoding == "nv12" and height % 2:
+    nv12 = encoding == "nv12"
+    if (width % 2 and (nv12 or channels == 2)) or (height % 2 and nv12):
         raise ValueError(
             f"image of {width}x{height} pixels cannot be {encoding}: two pixels share a colour; use even sides"
         )
     if encoding.startswith("bayer") and min(size) < 3:
         raise ValueError(f"image of {width}x{height} pixels is too small for {encoding}: at least 3x3 is needed")
-    rows = height * 3 // 2 if encoding == "nv12" else height
-    shape = (rows, width) if channels == 1 else (rows, width, channels)
-    return shape, _DTYPES.get(encoding, np.dtype(np.uint8))
+    rows = height * 3 // 2 if nv12 else height
+    shape: tuple[int, ...] = (rows, width) if channels == 1 else (rows, width, channels)
+    return shape, np.dtype(_DTYPES.get(encoding, np.uint8))
 
 
 @dataclass(frozen=True)

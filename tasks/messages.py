@@ -1,19 +1,19 @@
-"""Reading ROS messages without ROS: any object with the fields of sensor_msgs will do (rclpy's, those of a bag).
-
-The making of messages is in `perception.nodes.convert` (rclpy) and `perception.evaluation.bags` (recordings).
+"""Message conversion without ROS: reads any object with the fields of sensor_msgs (rclpy's, those of a recording), and
+gives the fields of messages that `perception.nodes.convert` (rclpy) and `perception.evaluation.bags` (recordings) make.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
 
 import cv2
 import numpy as np
 
-from perception.tasks.calibration import Calibration, calibration_from_arrays
+from perception.tasks.calibration import Calibration, calibration_from_arrays, projection
 from perception.tasks.geometry import Camera
-from perception.tasks.image import Image, layout
+from perception.tasks.image import Image, layout, to_color
 
 JPEG_MAGIC, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -54,7 +54,7 @@ def image_from_message(message: ImageMessage | CompressedImageMessage) -> Image:
         MessageError: unknown encoding, sizes that do not fit each other, truncated or corrupt data.
     """
     if hasattr(message, "format"):
-        return _decode(message)
+        return _decode(cast(CompressedImageMessage, message))
     return _view(message)
 
 
@@ -93,8 +93,8 @@ def _decode(message: CompressedImageMessage) -> Image:
     jpeg, png = data.startswith(JPEG_MAGIC), data.startswith(PNG_MAGIC)
     if not (jpeg or png):
         raise MessageError(f"{came} starts with {data[:4].hex(' ') or 'nothing'}; accepted: jpeg and png")
-    # Older OpenCV fills what is missing of a JPEG with grey and says nothing. An embedded preview has an end of its own,
-    # but the picture's scan comes after it.
+    # Older OpenCV fills what is missing of a JPEG with grey and says nothing. An embedded preview has an end of its
+    # own, but the picture's scan comes after it.
     if jpeg and data.rfind(JPEG_END) < data.rfind(JPEG_SCAN):
         raise MessageError(f"{came} is truncated: its end marker is missing; look for lost fragments or a full buffer")
     try:
@@ -131,17 +131,17 @@ def calibration_from_message(message: Any) -> Calibration:
     """
     # ROS 1 recordings have capital letters.
     d, k, p = (
-        getattr(message, name, None) if hasattr(message, name) else getattr(message, name.upper()) for name in "dkp"
+        cast(Sequence[float], getattr(message, name if hasattr(message, name) else name.upper())) for name in "dkp"
     )
     try:
         full = calibration_from_arrays(message.width, message.height, k, d, message.distortion_model, p)
-        cameras = [None if camera is None else _published(camera, message) for camera in (full.camera, full.rectified)]
+        camera = _published(full.camera, message)
+        rectified = _published(full.rectified, message) if full.rectified else None
     except ValueError as error:
         raise MessageError(
             f"camera_info of {message.width}x{message.height} with K {[float(x) for x in k]} is not usable: {error}"
         ) from error
-    assert cameras[0] is not None
-    return Calibration(cameras[0], full.model, full.distortion, cameras[1])
+    return Calibration(camera, full.model, full.distortion, rectified)
 
 
 def _published(camera: Camera, message: Any) -> Camera:
@@ -156,6 +156,58 @@ def _published(camera: Camera, message: Any) -> Camera:
 def stamp_of(message: Any) -> int:
     """Nanoseconds of a message's header stamp; 0 where it was never set."""
     return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
+
+
+def image_fields(image: Image) -> dict[str, Any]:
+    """The fields of a sensor_msgs/Image besides header and data, rows packed, in this machine's byte order."""
+    height, width = image.size
+    return {
+        "height": height,
+        "width": width,
+        "encoding": image.encoding,
+        "is_bigendian": int(sys.byteorder == "big"),
+        "step": image.data.nbytes // image.data.shape[0],
+    }
+
+
+def info_fields(calibration: Calibration | Camera) -> dict[str, Any]:
+    """The fields of a sensor_msgs/CameraInfo that describe the camera; K, R and P are flat float64 arrays, D a list."""
+    if isinstance(calibration, Camera):
+        calibration = Calibration(calibration)
+    camera = calibration.camera
+    return {
+        "height": camera.height,
+        "width": camera.width,
+        "distortion_model": calibration.model,
+        "d": list(calibration.distortion) or [0.0] * 5,
+        "k": camera.matrix.ravel(),
+        "r": np.eye(3).ravel(),
+        "p": projection(calibration.rectified or camera).ravel(),
+    }
+
+
+def encode(image: Image, kind: str = "jpeg", quality: int = 90) -> tuple[np.ndarray, str]:
+    """The data (uint8) and the `format` of a sensor_msgs/CompressedImage, as image_transport writes them.
+
+    Args:
+        kind: "jpeg" for what has colours or grey of 8 bits; "png", lossless, for mono16 and 16UC1 too.
+        quality: of a JPEG, 0 to 100.
+
+    Raises:
+        ValueError: an unknown `kind`, or an encoding that it cannot hold.
+    """
+    if kind not in ("jpeg", "png"):
+        raise ValueError(f"compression {kind!r} is unknown; accepted: jpeg, png")
+    wide = image.data.dtype.itemsize > 1
+    if image.encoding == "32FC1" or (wide and kind == "jpeg"):
+        raise ValueError(f"{image.encoding} cannot be held by {kind}; publish it raw (or 16 bit as png)")
+    if wide or image.encoding == "mono8":
+        pixels, target = image.data, image.encoding
+    else:
+        pixels, target = to_color(image, "bgr"), "bgr8"
+    suffix, options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality]) if kind == "jpeg" else (".png", [])
+    _, data = cv2.imencode(suffix, pixels, options)
+    return data.ravel(), f"{image.encoding}; {kind} compressed {target}"
 
 
 def _bytes_of(data: Any) -> np.ndarray:
