@@ -101,6 +101,20 @@ def metrics(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
     return dict(zip(names, map(float, values), strict=True)) | {"valid": float(compared.sum() / known.sum())}
 
 
+def without_edges(metres: np.ndarray, threshold: float) -> np.ndarray:
+    """Depth with NaN where it differs from the right or lower neighbour's by more than `threshold` times itself.
+
+    A network's depth is smooth across the edges of objects; back-projected, such pixels hang in mid-air.
+    """
+    with np.errstate(invalid="ignore"):  # Inf - Inf
+        across = np.abs(np.diff(metres, axis=1)) > threshold * metres[:, 1:]
+        down = np.abs(np.diff(metres, axis=0)) > threshold * metres[1:]
+    result = metres.copy()
+    result[:, 1:][across] = np.nan
+    result[1:][down] = np.nan
+    return result
+
+
 def colorize(metres: np.ndarray, near: float = 0.5, far: float = 8.0) -> np.ndarray:
     """A picture of depth: BGR uint8 of shape (height, width, 3), near warm, far cool; not finite is black.
 

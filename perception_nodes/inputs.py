@@ -1,0 +1,144 @@
+"""Where a node's frames come from: an image topic, raw or compressed, and its calibration."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible, qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage
+from sensor_msgs.msg import Image as ImageMessage
+from std_msgs.msg import Header
+
+from perception.nodes.convert import MessageError, calibration_from_message, image_from_message
+from perception.tasks.calibration import Calibration
+from perception.tasks.image import Image
+
+TRANSPORTS = ("raw", "compressed")
+SENSOR_DATA = QoSProfile(
+    history=qos_profile_sensor_data.history, depth=1, reliability=qos_profile_sensor_data.reliability
+)
+"""Best effort, keep last 1 (REP 2003): compatible with every publisher, and never more than the newest."""
+
+
+@dataclass
+class Frame:
+    """One image on its way through a node. `header` is the message's own and goes into every output as it is."""
+
+    message: Any
+    calibration: Calibration | None
+    sent: float
+    """When the publisher sent it, seconds of the system clock; 0 if the middleware does not say."""
+    received: float
+    """When the middleware had it, seconds of the system clock."""
+    arrived: float = field(default_factory=time.time)
+    """When the callback had it, seconds of the system clock."""
+    stages: dict[str, float] = field(default_factory=dict)
+    """Durations in seconds so far, by stage."""
+
+    @property
+    def header(self) -> Header:
+        return self.message.header
+
+    @cached_property
+    def image(self) -> Image:
+        """The decoded image; raises MessageError if the message is not usable."""
+        return image_from_message(self.message)
+
+
+class ImageInput:
+    """Subscribes to `image` (or `image/compressed`) and `camera_info`, and hands on frames with their calibration.
+
+    Args:
+        deliver: called with every frame, on the executor; must return at once.
+        refuse: called with a sentence for every frame or calibration that is not usable.
+    """
+
+    def __init__(
+        self, node: Node, transport: str, deliver: Callable[[Frame], None], refuse: Callable[[str], None]
+    ) -> None:
+        self._node, self._deliver, self._refuse = node, deliver, refuse
+        self._type = CompressedImage if transport == "compressed" else ImageMessage
+        suffix = "/compressed" if transport == "compressed" else ""
+        self.topic = node.resolve_topic_name("image") + suffix
+        self.info_topic = node.resolve_topic_name("camera_info")
+        self._calibration: Calibration | None = None
+        self._info: CameraInfo | None = None
+        self._last = time.monotonic()
+        self._silence_reported = False
+        options = QoSOverridingOptions.with_default_policies()
+        self._subscriptions = [
+            node.create_subscription(
+                self._type, self.topic, self._on_image, SENSOR_DATA, qos_overriding_options=options
+            ),
+            node.create_subscription(CameraInfo, self.info_topic, self._on_info, SENSOR_DATA),
+        ]
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+
+    @property
+    def awaits_calibration(self) -> bool:
+        """Whether somebody publishes a calibration of which none has come yet."""
+        return self._info is None and self._node.count_publishers(self.info_topic) > 0
+
+    def _on_image(self, message: Any, info: dict[str, int]) -> None:
+        self._last = time.monotonic()
+        self._silence_reported = False
+        self._deliver(
+            Frame(message, self._calibration, info["source_timestamp"] * 1e-9, info["received_timestamp"] * 1e-9)
+        )
+
+    def _on_info(self, message: CameraInfo) -> None:
+        message.header, header = Header(frame_id=message.header.frame_id), message.header
+        if message == self._info:  # the stamp aside, it is the one that is known
+            return
+        self._info = message
+        try:
+            self._calibration = calibration_from_message(message)
+        except MessageError as error:
+            self._calibration = None
+            self._refuse(f"{error} (topic {self.info_topic}, frame {header.frame_id!r})")
+
+    def silence(self, timeout: float) -> str:
+        """Why no image came for `timeout` seconds, said in the log once; empty if images come. Call now and then."""
+        seconds = time.monotonic() - self._last
+        if seconds < timeout:
+            return ""
+        reason = f"no image on {self.topic} for {seconds:.0f} s: {self._publishers()}"
+        if not self._silence_reported:
+            self._silence_reported = True
+            self._node.get_logger().warning(reason)
+        return reason
+
+    def _publishers(self) -> str:
+        """What is known of the topic's publishers."""
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        if not publishers:
+            return "nobody publishes it; start the camera, or remap `image` to its topic"
+        found = []
+        for publisher in publishers:
+            who = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
+            wanted = f"{self._type.__module__.split('.')[0]}/msg/{self._type.__name__}"
+            if publisher.topic_type != wanted:
+                found.append(f"{who} publishes {publisher.topic_type}, but {wanted} is expected (image_transport)")
+                continue
+            qos = self._subscriptions[0].qos_profile
+            compatibility, why = qos_check_compatible(publisher.qos_profile, qos)
+            if compatibility == QoSCompatibility.OK:
+                found.append(f"{who} publishes it with matching QoS but is silent")
+            else:
+                found.append(f"{who}'s QoS {_qos_text(publisher.qos_profile)} does not match {_qos_text(qos)}: {why}")
+        return "; ".join(found)
+
+
+def _qos_text(qos: QoSProfile) -> str:
+    return f"{qos.reliability.name.lower()}, {qos.durability.name.lower()}"

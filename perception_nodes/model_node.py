@@ -1,0 +1,207 @@
+"""The base of the nodes that run a model on images: one engine, one image input, one worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+
+from perception import engines
+from perception.nodes.inputs import TRANSPORTS, Frame, ImageInput
+from perception.nodes.node import BaseNode, NodeParameters
+from perception.nodes.outputs import Output
+from perception.nodes.parameters import parameter
+from perception.nodes.worker import Worker
+from perception.tasks.calibration import Calibration
+from perception.tasks.geometry import Camera, Fit, Rectifier
+from perception.tasks.image import Image, preprocess, to_color
+
+ERROR_PERIOD = 5.0
+"""Seconds between two log lines about frames that failed; all of them are counted."""
+
+
+@dataclass(frozen=True)
+class ModelParameters(NodeParameters):
+    """Parameters that every node with a model has."""
+
+    model: str = parameter("", "Registered name of the model, or path of an ONNX file exported by `perception`.")
+    target: str = parameter("auto", "Runtime of the engine; auto takes the one that the build found fastest.")
+    precision: str = parameter("auto", "Precision of the engine; auto takes the one that the build found fastest.")
+    threads: int = parameter(0, "Threads of the runtime; 0 means all cores.", minimum=0, maximum=256)
+    opencv_threads: int = parameter(1, "Threads of OpenCV; 0 means all cores.", minimum=0, maximum=256)
+    image_transport: str = parameter("raw", "How images come: raw, or compressed (JPEG, PNG).", choices=TRANSPORTS)
+    rectify: bool = parameter(False, "Undo lens distortion first; outputs then belong to the rectified image.")
+    input_timeout: float = parameter(
+        5.0, "Seconds without an image before the node says why.", live=True, minimum=0.1, maximum=3600.0
+    )
+
+
+@dataclass
+class Job:
+    """A frame made ready for the engine. Outputs belong to `image` and `calibration`, rectified if asked for."""
+
+    frame: Frame
+    image: Image
+    calibration: Calibration | Camera | None
+    fit: Fit
+    tensor: np.ndarray
+
+
+class ModelNode(BaseNode):
+    """Images in, results of one model out.
+
+    A subclass names its `task`, makes its outputs in `create_outputs` and publishes a frame's results in `publish`.
+    """
+
+    parameters_type: ClassVar[type[NodeParameters]] = ModelParameters
+    task: ClassVar[str]
+    parameters: Any
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self.engine: engines.Engine | None = None
+        self.outputs: list[Output] = []
+        self._input: ImageInput | None = None
+        self._rectifier: tuple[Calibration, Rectifier] | None = None
+        self._advised: set[str] = set()
+        self._next_error = 0.0
+        self._worker: Worker[Frame, Job, dict[str, np.ndarray]] = Worker(
+            self._prepare, self._infer, self._finish, self._on_failed, lambda _: self.statistics.count("dropped")
+        )
+
+    def create_outputs(self) -> list[Output]:
+        """Create the node's topics."""
+        raise AttributeError(f"{type(self).__name__} must define create_outputs")
+
+    def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
+        """Parse the engine's outputs and publish what is wanted, with `job.frame.header` in every message."""
+        raise AttributeError(f"{type(self).__name__} must define publish")
+
+    def setup(self) -> None:
+        parameters = self.parameters
+        cv2.setNumThreads(parameters.opencv_threads or -1)
+        self.engine = engines.load(parameters.model, parameters.target, parameters.precision, parameters.threads)
+        config = self.engine.config
+        if config.task != self.task:
+            raise ValueError(f"model {config.name!r} is for the task {config.task!r}; this node needs {self.task!r}")
+        self.engine.run(np.zeros((1, *config.input_size, 3), np.uint8))  # the first run of a runtime is a slow one
+        self.outputs = self.create_outputs()
+
+    def teardown(self) -> None:
+        for output in self.outputs:
+            output.close()
+        self.outputs = []
+        if self.engine:
+            self.engine.close()
+        self.engine = None
+
+    def start(self) -> None:
+        self._advised.clear()
+        self._worker.start()
+        self._input = ImageInput(self, self.parameters.image_transport, self._on_frame, self._on_bad_calibration)
+
+    def stop(self) -> None:
+        if self._input:
+            self._input.close()
+        self._input = None
+        self._worker.stop()
+
+    def watch(self) -> list[str]:
+        silence = self._input.silence(self.parameters.input_timeout) if self._input else ""
+        return [silence] if silence else []
+
+    def describe(self) -> dict[str, str]:
+        return dict(self.engine.info) if self.engine else {}
+
+    def advise_once(self, topic: str, advice: str) -> None:
+        """Log a warning once for each activation."""
+        if topic not in self._advised:
+            self._advised.add(topic)
+            self.get_logger().warning(advice)
+
+    def _on_frame(self, frame: Frame) -> None:
+        self.statistics.count("received")
+        self._worker.put(frame)
+
+    def _prepare(self, frame: Frame) -> Job | None:
+        assert self.engine and self._input
+        start = time.time()
+        frame.stages["receive"] = frame.arrived - frame.received
+        frame.stages["wait"] = start - frame.arrived
+        if not any(output.wanted for output in self.outputs) or self._awaits_calibration(frame):
+            self.statistics.count("skipped")
+            return None
+        image = frame.image
+        decoded = time.time()
+        image, calibration = self._rectified(image, frame.calibration)
+        camera = calibration.camera if isinstance(calibration, Calibration) else calibration
+        fit = Fit(image.size, self.engine.config.input_size, camera)
+        tensor = preprocess(image, self.engine.config)
+        frame.stages |= {"decode": decoded - start, "preprocess": time.time() - decoded}
+        return Job(frame, image, calibration, fit, tensor)
+
+    def _awaits_calibration(self, frame: Frame) -> bool:
+        """Depth without the lens's scale is wrong: where a calibration is published, the first frames wait for it."""
+        assert self._input
+        if frame.calibration is not None:
+            return False
+        if self._input.awaits_calibration:
+            return True
+        self.advise_once(
+            "uncalibrated",
+            f"no usable calibration on {self._input.info_topic}: results assume the lens the model was trained with, "
+            "and nothing that needs points in space is published",
+        )
+        return False
+
+    def _rectified(self, image: Image, calibration: Calibration | None) -> tuple[Image, Calibration | Camera | None]:
+        if calibration is None or not calibration.distorted:
+            return image, calibration
+        if not self.parameters.rectify:
+            self.advise_once(
+                "distorted", "the image is not rectified: results follow the lens's distortion; set rectify:=true"
+            )
+            return image, calibration
+        if self._rectifier is None or self._rectifier[0] != calibration:
+            self._rectifier = calibration, calibration.rectifier()
+        rectifier = self._rectifier[1]
+        return Image(rectifier(to_color(image, "bgr")), "bgr8"), rectifier.camera
+
+    def _infer(self, job: Job) -> dict[str, np.ndarray]:
+        assert self.engine
+        start = time.time()
+        # Copied, because the engine's buffers belong to the next frame while this one is published.
+        outputs = {name: array.copy() for name, array in self.engine.run(job.tensor).items()}
+        job.frame.stages["infer"] = time.time() - start
+        return outputs
+
+    def _finish(self, job: Job, outputs: dict[str, np.ndarray]) -> None:
+        frame, stages = job.frame, job.frame.stages
+        start = time.time()
+        self.publish(job, outputs)
+        now = time.time()
+        stages["publish"] = now - start
+        stages["latency"] = now - frame.received
+        stages["overhead"] = stages["latency"] - stages["infer"]
+        if frame.sent:
+            stages["age"] = now - frame.sent
+        self.statistics.time(stages)
+        self.statistics.count("published")
+
+    def _on_failed(self, _frame: Frame, error: Exception) -> None:
+        self._refuse("failed", str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
+
+    def _on_bad_calibration(self, reason: str) -> None:
+        self._refuse("bad_calibration", reason)
+
+    def _refuse(self, event: str, reason: str) -> None:
+        """Count what is not usable, and say why now and then."""
+        self.statistics.fail(event, reason)
+        if time.monotonic() >= self._next_error:
+            self._next_error = time.monotonic() + ERROR_PERIOD
+            count = self.statistics.counts[event]
+            self.get_logger().error(f"{reason} (the node goes on; so far {count} of this kind)")

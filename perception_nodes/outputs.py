@@ -1,0 +1,86 @@
+"""What a node publishes. Outputs take arrays and make messages only for those who listen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, PointCloud2
+from sensor_msgs.msg import Image as ImageMessage
+from std_msgs.msg import Header
+
+from perception.nodes.convert import calibration_to_message, image_to_message, points_to_message
+from perception.tasks.calibration import Calibration
+from perception.tasks.geometry import Camera
+from perception.tasks.image import Image
+
+NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
+"""Reliable, keep last 1 (REP 2003): every subscriber matches, and a slow one gets the newest."""
+
+
+class Output:
+    """A topic; its QoS can be overridden through ROS's own `qos_overrides` parameters."""
+
+    message_type: type[Any]
+
+    def __init__(self, node: Node, topic: str, qos: QoSProfile = NEWEST) -> None:
+        self._node = node
+        self._publisher = node.create_publisher(
+            self.message_type, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+        )
+
+    @property
+    def topic(self) -> str:
+        """The name after remapping."""
+        return self._publisher.topic_name
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody listens; if not, nothing needs to be computed for this output."""
+        return self._publisher.get_subscription_count() > 0
+
+    def close(self) -> None:
+        """Withdraw the topic."""
+        self._node.destroy_publisher(self._publisher)
+
+    def _send(self, message: Any) -> None:
+        self._publisher.publish(message)
+
+
+class ImageOutput(Output):
+    """sensor_msgs/Image."""
+
+    message_type = ImageMessage
+
+    def publish(self, image: Image, header: Header) -> None:
+        self._send(image_to_message(image, header))
+
+
+class CalibrationOutput(Output):
+    """sensor_msgs/CameraInfo of an image output."""
+
+    message_type = CameraInfo
+
+    def __init__(self, node: Node, topic: str, qos: QoSProfile = NEWEST) -> None:
+        super().__init__(node, topic, qos)
+        self._last: tuple[Calibration | Camera, CameraInfo] | None = None
+
+    def publish(self, calibration: Calibration | Camera, header: Header) -> None:
+        if self._last is None or self._last[0] != calibration:
+            self._last = calibration, calibration_to_message(calibration, header)
+        message = self._last[1]
+        message.header = header
+        self._send(message)
+
+
+class PointsOutput(Output):
+    """An organised sensor_msgs/PointCloud2."""
+
+    message_type = PointCloud2
+
+    def publish(self, points: np.ndarray, header: Header, bgr: np.ndarray | None = None) -> None:
+        """`points` float32 (height, width, 3) in metres, optical frame; `bgr` uint8 of the same shape."""
+        self._send(points_to_message(points, header, bgr))

@@ -1,0 +1,94 @@
+"""What a node counts and times about its frames."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+WINDOW = 2000
+"""Durations kept of each stage."""
+PERCENTILES = (50, 95, 99, 100)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Percentiles of a duration in seconds."""
+
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+
+class Statistics:
+    """Counts and durations; methods may be called from any thread.
+
+    Every frame is counted once as `received` and once as `published`, `dropped` (a newer frame came), `failed` (it
+    could not be used) or `skipped` (nobody listens): received is their sum once all are done.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._counts: Counter[str] = Counter()
+            self._stages: dict[str, deque[float]] = {}
+            self._published: deque[float] = deque(maxlen=WINDOW)
+            self._last_error = ""
+
+    def count(self, event: str) -> None:
+        """One more of `event`."""
+        with self._lock:
+            self._counts[event] += 1
+            if event == "published":
+                self._published.append(time.monotonic())
+
+    def fail(self, event: str, reason: str) -> None:
+        """One more of `event`, which is "failed" for a frame, and why."""
+        with self._lock:
+            self._counts[event] += 1
+            self._last_error = reason
+
+    def time(self, stages: Mapping[str, float]) -> None:
+        """Durations in seconds of one frame's stages."""
+        with self._lock:
+            for stage, seconds in stages.items():
+                self._stages.setdefault(stage, deque(maxlen=WINDOW)).append(seconds)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """A copy of the counts so far."""
+        with self._lock:
+            return self._counts.copy()
+
+    @property
+    def last_error(self) -> str:
+        """Why the last frame or calibration was not usable; empty if all were."""
+        return self._last_error
+
+    def rate(self, seconds: float = 5.0) -> float:
+        """Frames published per second over the last `seconds`."""
+        with self._lock:
+            recent = [stamp for stamp in self._published if stamp > time.monotonic() - seconds]
+        if len(recent) < 2:
+            return 0.0
+        return (len(recent) - 1) / (recent[-1] - recent[0])
+
+    def spreads(self) -> dict[str, Spread]:
+        """Percentiles of each stage over the last frames."""
+        with self._lock:
+            windows = {stage: list(window) for stage, window in self._stages.items()}
+        return {stage: spread(window) for stage, window in windows.items()}
+
+
+def spread(seconds: list[float]) -> Spread:
+    """Percentiles of durations; the sequence must not be empty."""
+    return Spread(*(float(value) for value in np.percentile(seconds, PERCENTILES)))

@@ -1,0 +1,152 @@
+"""One frame at a time through an engine, the newest first, with the work around it overlapped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_SMOOTHING = 0.2
+"""Weight of the newest duration in the running mean."""
+
+
+class Worker(Generic[Item, Job, Result]):
+    """Takes the newest item through `prepare`, `infer` and `finish`; never a queue, so age does not grow under load.
+
+    Two threads do the three steps hand over hand: while one infers, the other publishes the result before or prepares
+    the item after. Each step is done by one thread at a time and items keep their order. The next item is taken only
+    when the engine is about to be free: taken earlier, it would wait and grow old; later, the engine would idle.
+
+    Args:
+        prepare: item to job, or to None if there is nothing to compute for it.
+        infer: job to result; the step that overlaps with the two others, and should release the GIL.
+        finish: publishes a job's result.
+        failed: told of an item whose step raised; serving goes on.
+        dropped: told of an item that a newer one replaced.
+    """
+
+    THREADS = 2
+
+    def __init__(
+        self,
+        prepare: Callable[[Item], Job | None],
+        infer: Callable[[Job], Result],
+        finish: Callable[[Job, Result], None],
+        failed: Callable[[Item, Exception], None],
+        dropped: Callable[[Item], None],
+    ) -> None:
+        self._prepare, self._infer, self._finish = prepare, infer, finish
+        self._failed, self._dropped = failed, dropped
+        self._preparing, self._inferring, self._finishing = threading.Lock(), threading.Lock(), threading.Lock()
+        self._changed = threading.Condition()  # guards what follows; held for moments only
+        self._newest: Item | None = None
+        self._stopped = True
+        self._infer_start: float | None = None
+        self._infer_seconds = self._prepare_seconds = 0.0
+        self._threads: list[threading.Thread] = []
+
+    def put(self, item: Item) -> None:
+        """Offer an item; it replaces one that still waits. Returns at once. Without effect before `start`."""
+        with self._changed:
+            if self._stopped:
+                return
+            replaced, self._newest = self._newest, item
+            self._changed.notify_all()
+        if replaced is not None:
+            self._dropped(replaced)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        with self._changed:
+            self._stopped = False
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"worker-{index}", daemon=True) for index in range(self.THREADS)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Finish what is under way, drop what waits, and return when no step runs any more."""
+        with self._changed:
+            self._stopped = True
+            waiting, self._newest = self._newest, None
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+        if waiting is not None:
+            self._dropped(waiting)
+
+    def _serve(self) -> None:
+        while self._serve_one():
+            pass
+
+    def _serve_one(self) -> bool:
+        """Take one item through the steps; False when stopped.
+
+        A step's lock is taken before the lock of the step before it is released, which keeps the order.
+        """
+        with self._preparing:
+            item = self._take()
+            if item is None:
+                return False
+            start = time.perf_counter()
+            try:
+                job = self._prepare(item)
+            except Exception as error:
+                self._failed(item, error)
+                return True
+            self._prepare_seconds += _SMOOTHING * (time.perf_counter() - start - self._prepare_seconds)
+            if job is None:
+                return True
+            self._inferring.acquire()
+        try:
+            result = self._timed_infer(job)
+        except Exception as error:
+            self._inferring.release()
+            self._failed(item, error)
+            return True
+        self._finishing.acquire()
+        self._inferring.release()
+        try:
+            self._finish(job, result)
+        except Exception as error:
+            self._failed(item, error)
+        finally:
+            self._finishing.release()
+        return True
+
+    def _take(self) -> Item | None:
+        """The newest item, once the engine is about to be free; None when stopped."""
+        with self._changed:
+            while not self._stopped:
+                delay = None if self._newest is None else self._seconds_to_start()
+                if delay is not None and delay <= 0:
+                    item, self._newest = self._newest, None
+                    return item
+                self._changed.wait(delay)
+            return None
+
+    def _seconds_to_start(self) -> float:
+        """How long to wait so that preparing ends when the inference under way does."""
+        if self._infer_start is None:
+            return 0.0
+        # Twice the time to prepare: the threads share one interpreter, so it can take longer than the mean.
+        return self._infer_start + self._infer_seconds - 2 * self._prepare_seconds - time.perf_counter()
+
+    def _timed_infer(self, job: Job) -> Result:
+        start = time.perf_counter()
+        with self._changed:
+            self._infer_start = start
+        try:
+            return self._infer(job)
+        finally:
+            with self._changed:
+                self._infer_start = None
+                self._infer_seconds += _SMOOTHING * (time.perf_counter() - start - self._infer_seconds)
+                self._changed.notify_all()

@@ -1,0 +1,109 @@
+"""Nodes under test run in this process, on real topics of a domain of their own that does not leave the machine."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed; run tools/setup or source a ROS 2")
+
+from perception.nodes import model_node  # noqa: E402
+from perception.nodes.environment import prepare  # noqa: E402
+from perception.tasks.config import ModelConfig, Output  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+
+FOCAL = (0.9, 1.2)
+
+
+class FakeEngine:
+    """An engine whose depth is what a test says it is, as float32 of the network's size."""
+
+    def __init__(self, depth: Callable[[np.ndarray], np.ndarray], seconds: float = 0.0) -> None:
+        self.config = ModelConfig(
+            name="fake", task="depth", input_size=(32, 64), outputs=(Output("depth", (1, 1, 32, 64), "m"),), focal=FOCAL
+        )
+        self.info = {"model": "fake", "target": "fake", "precision": "fp32", "key": "0", "device": "test"}
+        self.depth, self.seconds = depth, seconds
+        self.closed = False
+        self.runs = 0
+
+    def run(self, image: np.ndarray) -> Mapping[str, np.ndarray]:
+        assert image.shape == (1, 32, 64, 3) and image.dtype == np.uint8
+        self.runs += 1
+        time.sleep(self.seconds)
+        return {"depth": np.broadcast_to(self.depth(image[0]), (32, 64)).astype(np.float32)[None, None]}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ros() -> Iterator[None]:
+    os.environ["ROS_DOMAIN_ID"] = str(100 + os.getpid() % 100)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"  # Jazzy and later
+    os.environ["ROS_LOCALHOST_ONLY"] = "1"  # Humble
+    prepare()
+    rclpy.init()
+    yield
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """The engine that nodes load: brightness of the image in tenths of a metre."""
+    fake = FakeEngine(lambda image: image.mean(axis=2) / 10)
+    monkeypatch.setattr(model_node.engines, "load", lambda *_: fake)
+    return fake
+
+
+class Graph:
+    """Nodes spinning in a thread."""
+
+    def __init__(self) -> None:
+        self.executor = SingleThreadedExecutor()
+        self.nodes: list[Any] = []
+        self._thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self._thread.start()
+
+    def add(self, node: Any) -> Any:
+        self.nodes.append(node)
+        self.executor.add_node(node)
+        return node
+
+    def close(self) -> None:
+        self.executor.shutdown(timeout_sec=5)
+        self._thread.join(timeout=5)
+        assert not self._thread.is_alive()
+        for node in self.nodes:
+            if hasattr(node, "close"):
+                node.close()
+            node.destroy_node()
+
+
+@pytest.fixture
+def graph() -> Iterator[Graph]:
+    graph = Graph()
+    yield graph
+    graph.close()
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "the condition") -> Any:
+    """The condition's first true value; fails the test after `seconds`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.005)
+    pytest.fail(f"waited {seconds} s in vain for {what}")
+
+
+def overrides(**values: Any) -> list[Parameter]:
+    """Parameters as a launch file gives them."""
+    return [Parameter(name, value=value) for name, value in values.items()]
