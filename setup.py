@@ -90,6 +90,7 @@ def data_files() -> list[tuple[str, list[str]]]:
 package_folders = packages(FOLDERS if Path.cwd() == ROOT else linked_folders())
 setup(
     distclass=PerceptionDistribution,
+    python_requires=">=3.10",  # in setup.cfg it becomes an object that colcon cannot read
     version=ElementTree.parse(ROOT / "package.xml").findtext("version"),
     packages=sorted(package_folders),
     package_dir=package_folders,
