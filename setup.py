@@ -6,8 +6,8 @@ Name, dependencies and the command `perception` are in setup.cfg; the version is
 from __future__ import annotations
 
 import shutil
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from xml.etree import ElementTree
 
 from setuptools import Distribution, setup
 
