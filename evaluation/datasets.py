@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -17,13 +16,9 @@ from perception.tasks.geometry import Camera
 class Dataset(Protocol):
     """A sequence of frames with true depth."""
 
-    name: str
-
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> RGBDFrame: ...
-
-    def __iter__(self) -> Iterator[RGBDFrame]: ...
 
 
 class NYUDepth:
@@ -37,7 +32,6 @@ class NYUDepth:
     CAMERA = Camera(640, 480, 518.8579, 519.4696, 639 - 325.5824, 253.7362).cropped(40, 45, 561, 426)
 
     def __init__(self, root: Path, split: str) -> None:
-        self.name = f"nyu_depth_v2/{split}"
         self.paths = sorted((root / split / "rgb").glob("*.*"))
         self.depth = root / split / "depth"
         if not self.paths:
@@ -57,9 +51,6 @@ class NYUDepth:
         rgb = cv2.cvtColor(rgb[self.ROWS, self.COLUMNS], cv2.COLOR_BGR2RGB)
         metres = (codes[self.ROWS, self.COLUMNS].astype(np.float32) + 0.5) / 25.5
         return RGBDFrame(rgb=rgb, depth=metres, camera=self.CAMERA, name=path.stem)
-
-    def __iter__(self) -> Iterator[RGBDFrame]:
-        return (self[index] for index in range(len(self)))
 
 
 def open_dataset(path: Path, split: str = "eval") -> Dataset:

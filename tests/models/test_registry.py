@@ -1,0 +1,98 @@
+"""Every registered model is tested here, without a test of its own being written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed; models are defined in it")
+
+from safetensors.torch import save_file  # noqa: E402
+
+from perception.models import count_macs, count_parameters, create_model, list_models, model_config  # noqa: E402
+from perception.models.registry import WEIGHTS, load_weights, register_model  # noqa: E402
+from perception.tasks import get_task  # noqa: E402
+from perception.tasks.config import ModelConfig  # noqa: E402
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_model_keeps_its_promises(name: str) -> None:
+    config = model_config(name)
+    get_task(config.task)
+    assert ModelConfig.from_json(config.to_json()) == config
+    assert config.licence
+    model = create_model(name)
+    assert not model.training
+    with torch.no_grad():
+        result = model(torch.rand(1, 3, *config.input_size))
+    tensors = result if isinstance(result, tuple) else (result,)
+    assert [tuple(tensor.shape) for tensor in tensors] == [output.shape for output in config.outputs]
+    assert all(torch.isfinite(tensor).all() for tensor in tensors)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_model_learns(name: str) -> None:
+    """A gradient reaches every parameter."""
+    model = create_model(name).train()
+    divisor = max(32, model_config(name).size_divisor)
+    result = model(torch.rand(2, 3, 2 * divisor, 2 * divisor))
+    for tensor in result if isinstance(result, tuple) else (result,):
+        (tensor - 1).square().mean().backward(retain_graph=True)
+    missing = [key for key, parameter in model.named_parameters() if parameter.grad is None]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", [name for name in list_models() if model_config(name).weights])
+def test_shipped_weights_are_small_half_precision_and_described(name: str) -> None:
+    config = model_config(name)
+    path = WEIGHTS / config.weights
+    assert path.stat().st_size < 20e6
+    assert (WEIGHTS / f"{path.stem}.md").is_file(), "a weights file needs its model card"
+    assert config.data_licence and config.metrics
+
+
+def test_other_sizes_need_the_divisor() -> None:
+    assert model_config("fastdepth", (128, 160)).outputs[0].shape == (1, 1, 128, 160)
+    with pytest.raises(ValueError, match="100x160.*multiples of 32"):
+        model_config("fastdepth", (100, 160))
+
+
+def test_unknown_model_names_the_choices() -> None:
+    with pytest.raises(ValueError, match="unknown model 'fastdeep'.*fastdepth_pruned"):
+        create_model("fastdeep")
+
+
+def test_two_models_cannot_share_a_name() -> None:
+    with pytest.raises(ValueError, match="'fastdepth' is registered already"):
+        register_model(model_config("fastdepth"))(torch.nn.Identity)
+
+
+def test_weights_are_checked(tmp_path: Path) -> None:
+    layer = torch.nn.Linear(2, 1)
+    path = tmp_path / "linear.safetensors"
+    save_file({key: value.half() for key, value in layer.state_dict().items()}, path)
+    other = torch.nn.Linear(2, 1)
+    load_weights(other, path)
+    assert torch.allclose(other.weight, layer.weight, atol=1e-3) and other.weight.dtype == torch.float32
+    with pytest.raises(ValueError, match="SHA-256"):
+        load_weights(other, path, "0" * 64)
+    path.write_bytes(b"PK\x03\x04 something else")
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        load_weights(other, path)
+    with pytest.raises(ValueError, match="do not exist"):
+        load_weights(other, tmp_path / "absent.safetensors")
+
+
+def test_list_of_weights_can_be_read_without_torch() -> None:
+    for name, entry in json.loads((WEIGHTS / "weights.json").read_text()).items():
+        assert name in list_models() and {"weights", "weights_sha256", "data_licence"} <= entry.keys()
+
+
+def test_counting() -> None:
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, stride=2, padding=1), torch.nn.Flatten(), torch.nn.Linear(128, 5)
+    )
+    assert count_parameters(model) == 3 * 8 * 9 + 8 + 128 * 5 + 5
+    assert count_macs(model, (8, 8)) == 3 * 8 * 9 * 16 + 128 * 5

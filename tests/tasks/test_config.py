@@ -1,0 +1,46 @@
+"""Model configurations: checks and the way through JSON."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perception.tasks.config import ModelConfig, Output
+
+
+def config(**changes: object) -> ModelConfig:
+    fields = {"name": "m", "task": "depth", "input_size": (64, 96), "outputs": (Output("depth", (1, 1, 64, 96), "m"),)}
+    return ModelConfig(**fields | changes)  # type: ignore[arg-type]
+
+
+@given(
+    st.tuples(*[st.floats(-1, 1)] * 3),
+    st.tuples(*[st.floats(0.1, 2)] * 3),
+    st.none() | st.tuples(st.floats(0.1, 3), st.floats(0.1, 3)),
+    st.lists(st.text(max_size=5), max_size=3).map(tuple),
+)
+def test_json_round_trip(mean: tuple, std: tuple, focal: tuple | None, labels: tuple) -> None:
+    made = config(mean=mean, std=std, focal=focal, labels=labels, metrics={"delta1": 0.5})
+    assert ModelConfig.from_json(made.to_json()) == made
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": "m"}', '{"outputs": [], "nonsense": 1}'])
+def test_other_json_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a model configuration"):
+        ModelConfig.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input_size": (0, 96)}, "0x96"),
+        ({"input_size": (60, 96), "size_divisor": 32}, "multiples of 32"),
+        ({"color": "hsv"}, "hsv.*rgb"),
+        ({"interpolation": "cubic"}, "cubic.*linear"),
+        ({"std": (1.0, 0.0, 1.0)}, "positive"),
+    ],
+)
+def test_impossible_values_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(**changes)

@@ -1,0 +1,192 @@
+"""Training: losses, augmentation, starts, and a whole small run that is deterministic and resumes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed; training needs it")
+
+from perception.evaluation.frames import RGBDFrame  # noqa: E402
+from perception.models import create_model  # noqa: E402
+from perception.models.registry import load_weights  # noqa: E402
+from perception.tasks.geometry import Camera  # noqa: E402
+from perception.training.data import Augmentation, Mixture, augment, prefetch  # noqa: E402
+from perception.training.losses import log_depth_loss  # noqa: E402
+from perception.training.recipe import RECIPES, Recipe, Source, Stage, load_recipe  # noqa: E402
+from perception.training.start import read_mobilenet_v1_tflite, resize_widths, start_encoder  # noqa: E402
+from perception.training.train import train  # noqa: E402
+from tests.evaluation.test_datasets import make_nyu  # noqa: E402
+
+FOCAL = (0.92, 1.22)
+STILL = Augmentation(zoom=1, aspect=1, rotation=0, color=0)
+DATA = Path(os.environ.get("PERCEPTION_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+def test_loss_counts_ratios_where_depth_is_known() -> None:
+    target = torch.rand(1, 1, 16, 16) + 2
+    target[..., 8:, :] = 0
+    assert log_depth_loss(target + (target == 0) * 7, target).item() == 0
+    doubled = log_depth_loss(2 * target, target, gradient=0)
+    assert doubled.item() == pytest.approx(np.log(2), rel=1e-5)
+
+
+def test_loss_leads_dead_pixels_back() -> None:
+    prediction = torch.full((1, 1, 16, 16), -0.5, requires_grad=True)
+    log_depth_loss(prediction, torch.full((1, 1, 16, 16), 2.0)).backward()
+    assert (prediction.grad < 0).all()
+
+
+def frame(width: int = 64, height: int = 48) -> RGBDFrame:
+    columns = np.arange(width, dtype=np.float32)
+    rgb = np.repeat(np.broadcast_to(columns * 3, (height, width))[..., None], 3, axis=2).astype(np.uint8)
+    depth = np.broadcast_to(2 + columns / width, (height, width)).astype(np.float32)
+    return RGBDFrame(rgb, depth, Camera(width, height, FOCAL[0] * width, FOCAL[1] * height, width / 2, height / 2))
+
+
+def test_zoom_brings_things_nearer_in_proportion() -> None:
+    """A crop to half the view shows everything twice as large: canonical depth is half, whatever the crop."""
+    flat = dataclasses.replace(frame(), depth=np.full((48, 64), 3.0, np.float32))
+    for seed in range(20):
+        amount = Augmentation(zoom=2.0, aspect=1.0, rotation=0, color=0)
+        rng = np.random.default_rng(seed)
+        zoom = np.random.default_rng(seed).uniform(1, 2.0)
+        _, depth = augment(flat, 32, FOCAL, amount, rng)
+        assert np.allclose(depth, 3.0 / zoom, rtol=0.05)
+
+
+def test_image_and_depth_stay_aligned() -> None:
+    """Brightness and depth both follow the column, so they must still do so after any augmentation."""
+    for seed in range(10):
+        amount = Augmentation(zoom=1.0001, aspect=1, rotation=5, color=0)
+        image, depth = augment(frame(), 32, FOCAL, amount, np.random.default_rng(seed))
+        inner = np.s_[6:-6, 6:-6]
+        expected = 2 + image[inner][..., 0] / 3 / 64
+        assert np.abs(depth[inner] - expected).max() < 0.1
+
+
+def test_batches_depend_on_seed_and_step_only() -> None:
+    mixture = Mixture([[frame()], [frame(96, 64)]], [0.5, 0.5])
+    one, again, other = (mixture.batch(step, 3, 4, 32, FOCAL, Augmentation()) for step in (5, 5, 6))
+    assert torch.equal(one[0], again[0]) and torch.equal(one[1], again[1]) and not torch.equal(one[0], other[0])
+    assert one[0].shape == (4, 3, 32, 32) and one[1].shape == (4, 1, 32, 32) and 0 <= one[0].min() <= one[0].max() <= 1
+
+
+def test_prefetch_keeps_order_and_passes_errors_on() -> None:
+    assert list(prefetch(iter([(i, i) for i in range(20)]))) == [(i, i) for i in range(20)]
+
+    def broken():
+        yield 1, 1
+        raise ValueError("sample 2 is damaged")
+
+    batches = prefetch(broken())
+    next(batches)
+    with pytest.raises(ValueError, match="sample 2"):
+        next(batches)
+
+
+def folded_layers(rng: np.random.Generator, widths: tuple[int, ...]) -> list:
+    layers = [(rng.normal(0, 0.3, (widths[0], 3, 3, 3)), rng.normal(0, 0.1, widths[0]))]
+    for inputs, outputs in zip(widths, widths[1:]):
+        layers.append((rng.normal(0, 0.5, (inputs, 1, 3, 3)), rng.normal(0, 0.1, inputs)))
+        layers.append((rng.normal(0, 1 / np.sqrt(inputs), (outputs, inputs, 1, 1)), rng.normal(0, 0.1, outputs)))
+    return [(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in layers]
+
+
+def encoder_output(layers: list, images: torch.Tensor) -> np.ndarray:
+    """The folded encoder computed plainly, with FastDepth's strides and padding."""
+    from perception.models.fastdepth import ENCODER_STRIDES
+
+    x = images
+    for index, (weight, bias) in enumerate(layers):
+        depthwise = index % 2 == 1
+        stride = ENCODER_STRIDES[0] if index == 0 else ENCODER_STRIDES[(index + 1) // 2] if depthwise else 1
+        groups = len(weight) if depthwise else 1
+        w, b = torch.from_numpy(weight), torch.from_numpy(bias)
+        x = torch.nn.functional.conv2d(x, w, b, stride, weight.shape[2] // 2, groups=groups).clamp(0, 6)
+    return x.numpy()
+
+
+def test_start_is_the_folded_network_made_wider() -> None:
+    """Wider by copies, and with BatchNorm instead of biases, the encoder computes the same features."""
+    rng = np.random.default_rng(0)
+    model = create_model("fastdepth", pretrained=False)
+    full = (32, 64, 128, 128, 256, 256, *([512] * 6), 1024, 1024)
+    original = folded_layers(rng, tuple(width * 3 // 4 for width in full))
+
+    class Quiet:  # no noise, so that the function is exactly kept
+        choice = rng.choice
+
+        @staticmethod
+        def normal(mean: float, deviation: float, shape: tuple) -> np.ndarray:
+            return np.zeros(shape)
+
+    wider = resize_widths(original, full, Quiet())  # type: ignore[arg-type]
+    images = torch.rand(2, 3, 64, 64)
+    start_encoder(model, wider, images)
+    with torch.no_grad():
+        x = images
+        for layer in model.encoder:
+            x = layer(x)
+    expected = encoder_output(original, images)
+    assert x.shape[1] == 1024 and np.allclose(x[:, :768].numpy(), expected, atol=1e-3)
+    assert expected.std() > 0.01
+
+
+def test_narrower_keeps_the_largest_channels() -> None:
+    layers = folded_layers(np.random.default_rng(1), (8, *([8] * 13)))
+    layers[0][0][5] *= 100
+    narrow = resize_widths(layers, (1, *([8] * 13)), np.random.default_rng(2))
+    assert np.allclose(narrow[0][0][0], layers[0][0][5], rtol=0.1, atol=3)
+
+
+@pytest.mark.skipif(not (DATA / "weights/detect.tflite").is_file(), reason=f"{DATA}/weights is absent")
+def test_tflite_encoder_is_read_in_full() -> None:
+    pytest.importorskip("tflite", reason="the tflite schema is not installed; only this start needs it")
+    layers = read_mobilenet_v1_tflite(DATA / "weights/detect.tflite")
+    assert len(layers) == 27 and layers[0][0].shape == (24, 3, 3, 3) and layers[-1][0].shape == (768, 768, 1, 1)
+    assert all(np.isfinite(weight).all() and 0.01 < np.abs(weight).max() < 100 for weight, _ in layers)
+
+
+def small_recipe(**changes: object) -> Recipe:
+    fields = dict(
+        name="small", model="fastdepth_pruned", focal=FOCAL, sources=(Source("nyu", split="eval"),),
+        stages=(Stage(2, 32, 2), Stage(2, 64, 2)), data_licence="none", evaluate="nyu", warmup=1,
+    )  # fmt: skip
+    return Recipe(**fields | changes)  # type: ignore[arg-type]
+
+
+def test_a_run_is_deterministic_resumes_and_writes_what_it_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_nyu(tmp_path / "nyu")
+    first = train(small_recipe(), tmp_path, tmp_path / "first")
+    again = train(small_recipe(), tmp_path, tmp_path / "second")
+    assert first.read_bytes() == again.read_bytes()
+    entry = json.loads(first.with_suffix(".json").read_text())["fastdepth_pruned"]
+    load_weights(create_model("fastdepth_pruned"), first, entry["weights_sha256"])
+    assert 0 <= entry["metrics"]["delta1"] <= 1 and entry["focal"] == list(FOCAL)
+    resumed = train(small_recipe(), tmp_path, tmp_path / "first")  # nothing is left to do but to finish
+    assert resumed.read_bytes() == again.read_bytes()
+    with pytest.raises(ValueError, match="belongs to another recipe"):
+        train(small_recipe(rate=0.5), tmp_path, tmp_path / "first")
+
+
+@pytest.mark.parametrize("name", [path.stem for path in RECIPES.glob("*.yaml")])
+def test_shipped_recipes_are_readable_and_never_train_on_eval(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name and recipe.steps > 0
+    assert all(source.split == "train" for source in recipe.sources)
+
+
+def test_unknown_recipe_and_field(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no recipe 'x'.*fastdepth_nyu"):
+        load_recipe("x")
+    (tmp_path / "r.yaml").write_text("learning_speed: 3")
+    with pytest.raises(ValueError, match="unknown fields: learning_speed"):
+        load_recipe(str(tmp_path / "r.yaml"))
