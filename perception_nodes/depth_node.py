@@ -10,7 +10,7 @@ import numpy as np
 
 from perception.nodes.model_node import Job, ModelNode, ModelParameters
 from perception.nodes.node import run_node
-from perception.nodes.outputs import CalibrationOutput, ImageOutput, Output, PointsOutput
+from perception.nodes.outputs import CalibrationOutput, ImageOutput, PointsOutput
 from perception.nodes.parameters import parameter
 from perception.tasks import depth as task
 from perception.tasks.geometry import back_project
@@ -55,12 +55,11 @@ class DepthNode(ModelNode):
     def __init__(self, name: str = "depth_node", **options: object) -> None:
         super().__init__(name, **options)
 
-    def create_outputs(self) -> list[Output]:
-        self._depth = ImageOutput(self, "depth")
-        self._camera_info = CalibrationOutput(self, "depth/camera_info")
-        self._points = PointsOutput(self, "depth/points")
-        self._overlay = ImageOutput(self, "depth/overlay")
-        return [self._depth, self._camera_info, self._points, self._overlay]
+    def create_outputs(self) -> None:
+        self._depth = self.add_output(ImageOutput, "depth")
+        self._camera_info = self.add_output(CalibrationOutput, "depth/camera_info")
+        self._points = self.add_output(PointsOutput, "depth/points")
+        self._overlay = self.add_output(ImageOutput, "depth/overlay")
 
     def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
         assert self.engine

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.serialization import serialize_message
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
@@ -32,14 +35,12 @@ class Frame:
 
     message: Any
     calibration: Calibration | None
-    sent: float
-    """When the publisher sent it, seconds of the system clock; 0 if the middleware does not say."""
-    received: float
-    """When the middleware had it, seconds of the system clock."""
-    arrived: float = field(default_factory=time.time)
-    """When the callback had it, seconds of the system clock."""
-    stages: dict[str, float] = field(default_factory=dict)
+    calibration_due: bool
+    """Whether somebody publishes a calibration of which none has come yet."""
+    stages: dict[str, float]
     """Durations in seconds so far, by stage."""
+    arrived: float = field(default_factory=time.perf_counter)
+    """When the callback had it, seconds of the steady clock."""
 
     @property
     def header(self) -> Header:
@@ -68,40 +69,42 @@ class ImageInput:
         self.topic = node.resolve_topic_name("image") + suffix
         self.info_topic = node.resolve_topic_name("camera_info")
         self._calibration: Calibration | None = None
-        self._info: CameraInfo | None = None
+        self._info: bytes | None = None
         self._last = time.monotonic()
         self._silence_reported = False
+        # Humble's rclpy gives callbacks the message alone.
+        with_info = hasattr(Subscription, "CallbackType")
+        on_image = self._on_image if with_info else lambda message: self._on_image(message, {})
         options = QoSOverridingOptions.with_default_policies()
-        self._subscriptions = [
-            node.create_subscription(
-                self._type, self.topic, self._on_image, SENSOR_DATA, qos_overriding_options=options
-            ),
-            node.create_subscription(CameraInfo, self.info_topic, self._on_info, SENSOR_DATA),
-        ]
+        qos = copy.copy(SENSOR_DATA)  # rclpy writes overrides into the profile that it is given
+        # The calibration comes first: where both wait, the executor serves them in the order of creation.
+        self._infos = node.create_subscription(CameraInfo, self.info_topic, self._on_info, SENSOR_DATA)
+        self._images = node.create_subscription(self._type, self.topic, on_image, qos, qos_overriding_options=options)
 
     def close(self) -> None:
         """Unsubscribe."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions = []
+        self._node.destroy_subscription(self._images)
+        self._node.destroy_subscription(self._infos)
 
-    @property
-    def awaits_calibration(self) -> bool:
-        """Whether somebody publishes a calibration of which none has come yet."""
-        return self._info is None and self._node.count_publishers(self.info_topic) > 0
-
-    def _on_image(self, message: Any, info: dict[str, int]) -> None:
+    def _on_image(self, message: Any, info: Mapping[str, int]) -> None:
         self._last = time.monotonic()
         self._silence_reported = False
-        self._deliver(
-            Frame(message, self._calibration, info["source_timestamp"] * 1e-9, info["received_timestamp"] * 1e-9)
-        )
+        # The middleware's stamps are system time, which may jump; all that follows is timed by the steady clock.
+        now = time.time_ns()
+        stages = {
+            stage: (now - info[stamp]) * 1e-9
+            for stage, stamp in (("transport", "source_timestamp"), ("receive", "received_timestamp"))
+            if info.get(stamp)
+        }
+        due = self._info is None and self._node.count_publishers(self.info_topic) > 0
+        self._deliver(Frame(message, self._calibration, due, stages))
 
     def _on_info(self, message: CameraInfo) -> None:
         message.header, header = Header(frame_id=message.header.frame_id), message.header
-        if message == self._info:  # the stamp aside, it is the one that is known
+        content = serialize_message(message)  # unlike messages, bytes are equal where both hold NaN
+        if content == self._info:  # the stamp aside, it is the one that is known
             return
-        self._info = message
+        self._info = content
         try:
             self._calibration = calibration_from_message(message)
         except MessageError as error:
@@ -131,7 +134,7 @@ class ImageInput:
             if publisher.topic_type != wanted:
                 found.append(f"{who} publishes {publisher.topic_type}, but {wanted} is expected (image_transport)")
                 continue
-            qos = self._subscriptions[0].qos_profile
+            qos = self._images.qos_profile
             compatibility, why = qos_check_compatible(publisher.qos_profile, qos)
             if compatibility == QoSCompatibility.OK:
                 found.append(f"{who} publishes it with matching QoS but is silent")

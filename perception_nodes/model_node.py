@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from perception.tasks.calibration import Calibration
 from perception.tasks.geometry import Camera, Fit, Rectifier
 from perception.tasks.image import Image, preprocess, to_color
 
+AnyOutput = TypeVar("AnyOutput", bound=Output)
 ERROR_PERIOD = 5.0
 """Seconds between two log lines about frames that failed; all of them are counted."""
 
@@ -54,7 +55,7 @@ class Job:
 class ModelNode(BaseNode):
     """Images in, results of one model out.
 
-    A subclass names its `task`, makes its outputs in `create_outputs` and publishes a frame's results in `publish`.
+    A subclass names its `task`, adds its outputs in `create_outputs` and publishes a frame's results in `publish`.
     """
 
     parameters_type: ClassVar[type[NodeParameters]] = ModelParameters
@@ -73,13 +74,19 @@ class ModelNode(BaseNode):
             self._prepare, self._infer, self._finish, self._on_failed, lambda _: self.statistics.count("dropped")
         )
 
-    def create_outputs(self) -> list[Output]:
-        """Create the node's topics."""
+    def create_outputs(self) -> None:
+        """Create the node's topics with `add_output`."""
         raise AttributeError(f"{type(self).__name__} must define create_outputs")
 
     def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
         """Parse the engine's outputs and publish what is wanted, with `job.frame.header` in every message."""
         raise AttributeError(f"{type(self).__name__} must define publish")
+
+    def add_output(self, kind: type[AnyOutput], topic: str) -> AnyOutput:
+        """Create a topic that is withdrawn on cleanup."""
+        output = kind(self, topic)
+        self.outputs.append(output)
+        return output
 
     def setup(self) -> None:
         parameters = self.parameters
@@ -89,7 +96,7 @@ class ModelNode(BaseNode):
         if config.task != self.task:
             raise ValueError(f"model {config.name!r} is for the task {config.task!r}; this node needs {self.task!r}")
         self.engine.run(np.zeros((1, *config.input_size, 3), np.uint8))  # the first run of a runtime is a slow one
-        self.outputs = self.create_outputs()
+        self.create_outputs()
 
     def teardown(self) -> None:
         for output in self.outputs:
@@ -128,33 +135,31 @@ class ModelNode(BaseNode):
         self._worker.put(frame)
 
     def _prepare(self, frame: Frame) -> Job | None:
-        assert self.engine and self._input
-        start = time.time()
-        frame.stages["receive"] = frame.arrived - frame.received
+        assert self.engine
+        start = time.perf_counter()
         frame.stages["wait"] = start - frame.arrived
         if not any(output.wanted for output in self.outputs) or self._awaits_calibration(frame):
             self.statistics.count("skipped")
             return None
         image = frame.image
-        decoded = time.time()
+        decoded = time.perf_counter()
         image, calibration = self._rectified(image, frame.calibration)
         camera = calibration.camera if isinstance(calibration, Calibration) else calibration
         fit = Fit(image.size, self.engine.config.input_size, camera)
         tensor = preprocess(image, self.engine.config)
-        frame.stages |= {"decode": decoded - start, "preprocess": time.time() - decoded}
+        frame.stages |= {"decode": decoded - start, "preprocess": time.perf_counter() - decoded}
         return Job(frame, image, calibration, fit, tensor)
 
     def _awaits_calibration(self, frame: Frame) -> bool:
         """Depth without the lens's scale is wrong: where a calibration is published, the first frames wait for it."""
-        assert self._input
         if frame.calibration is not None:
             return False
-        if self._input.awaits_calibration:
+        if frame.calibration_due:
             return True
         self.advise_once(
             "uncalibrated",
-            f"no usable calibration on {self._input.info_topic}: results assume the lens the model was trained with, "
-            "and nothing that needs points in space is published",
+            f"no usable calibration on {self.resolve_topic_name('camera_info')}: results assume the lens the model was "
+            "trained with, and nothing that needs points in space is published",
         )
         return False
 
@@ -173,22 +178,23 @@ class ModelNode(BaseNode):
 
     def _infer(self, job: Job) -> dict[str, np.ndarray]:
         assert self.engine
-        start = time.time()
+        start = time.perf_counter()
         # Copied, because the engine's buffers belong to the next frame while this one is published.
         outputs = {name: array.copy() for name, array in self.engine.run(job.tensor).items()}
-        job.frame.stages["infer"] = time.time() - start
+        job.frame.stages["infer"] = time.perf_counter() - start
         return outputs
 
     def _finish(self, job: Job, outputs: dict[str, np.ndarray]) -> None:
         frame, stages = job.frame, job.frame.stages
-        start = time.time()
+        start = time.perf_counter()
         self.publish(job, outputs)
-        now = time.time()
+        now = time.perf_counter()
         stages["publish"] = now - start
-        stages["latency"] = now - frame.received
+        stages["latency"] = stages.get("receive", 0.0) + now - frame.arrived
         stages["overhead"] = stages["latency"] - stages["infer"]
-        if frame.sent:
-            stages["age"] = now - frame.sent
+        stages["callback_overhead"] = stages["overhead"] - stages["receive"]
+        if "transport" in stages:
+            stages["age"] = stages["transport"] + now - frame.arrived
         self.statistics.time(stages)
         self.statistics.count("published")
 
@@ -201,7 +207,7 @@ class ModelNode(BaseNode):
     def _refuse(self, event: str, reason: str) -> None:
         """Count what is not usable, and say why now and then."""
         self.statistics.fail(event, reason)
-        if time.monotonic() >= self._next_error:
+        if time.monotonic() >= self._next_error and self.context.ok():
             self._next_error = time.monotonic() + ERROR_PERIOD
             count = self.statistics.counts[event]
             self.get_logger().error(f"{reason} (the node goes on; so far {count} of this kind)")

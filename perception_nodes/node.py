@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import rclpy
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -18,7 +20,11 @@ from perception.nodes.environment import prepare
 from perception.nodes.parameters import Parameters, changed, declare, parameter, rules
 from perception.nodes.statistics import Statistics
 
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+SUCCESS, FAILURE, ERROR = (
+    TransitionCallbackReturn.SUCCESS,
+    TransitionCallbackReturn.FAILURE,
+    TransitionCallbackReturn.ERROR,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +49,7 @@ class BaseNode(LifecycleNode):
         self.statistics = Statistics()
         self.active = False
         self.add_on_set_parameters_callback(self._apply_parameters)
+        self._refuse_impossible_transitions()
         self._reporter = diagnostics.Reporter(self)
         # Steady: under use_sim_time a paused clock must not silence the diagnostics.
         self._timer = self.create_timer(1.0, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -68,35 +75,37 @@ class BaseNode(LifecycleNode):
         return {}
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            self.setup()
-        except Exception as error:
-            self._report_failure("configure", error)
-            self.teardown()
-            return FAILURE
-        return SUCCESS
+        return self._attempt("configure", self.setup, self.teardown)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            self.start()
-        except Exception as error:
-            self._report_failure("activate", error)
-            self.stop()
-            return FAILURE
-        self.active = True
-        return super().on_activate(state)
+        result = self._attempt("activate", self.start, self.stop)
+        self.active = result == SUCCESS
+        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.active = False
-        self.stop()
-        return super().on_deactivate(state)
+        return self._attempt("deactivate", self.stop)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.teardown()
-        return SUCCESS
+        return self._attempt("clean up", self.teardown)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.close()
+        return self._attempt("shut down", self.close)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an action that failed and could not be undone: unconfigured if all can be freed, else finalized."""
+        return self._attempt("recover", self.close)
+
+    def _attempt(
+        self, name: str, action: Callable[[], None], undo: Callable[[], None] | None = None
+    ) -> TransitionCallbackReturn:
+        """Do a transition's `action`; if it fails say why, and FAILURE if it could be undone, else ERROR."""
+        try:
+            action()
+        except Exception as error:
+            expected = isinstance(error, (ValueError, OSError, RuntimeError))
+            self.get_logger().error(f"cannot {name}: {error if expected else f'{type(error).__name__}: {error}'}")
+            return FAILURE if undo and self._attempt(f"undo {name}", undo) == SUCCESS else ERROR
         return SUCCESS
 
     def close(self) -> None:
@@ -135,10 +144,20 @@ class BaseNode(LifecycleNode):
     def _tick(self) -> None:
         self._reporter.publish(self.watch() if self.active else ["not active"])
 
-    def _report_failure(self, transition: str, error: Exception) -> None:
-        expected = isinstance(error, (ValueError, OSError, RuntimeError))
-        detail = str(error) if expected else f"{type(error).__name__}: {error}"
-        self.get_logger().error(f"cannot {transition}: {detail}")
+    def _refuse_impossible_transitions(self) -> None:
+        """Answer them with success false; rclpy raises instead, which ends the process (ros2/rclpy#1209)."""
+        service = self._service_change_state
+        change_state = service.callback
+
+        def answer(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+            try:
+                return change_state(request, response)
+            except RuntimeError as error:  # what rclpy's RCLError is
+                self.get_logger().error(f"transition {request.transition.id} is refused: {error}")
+                response.success = False
+                return response
+
+        service.callback = answer
 
 
 def spin(nodes: list[BaseNode]) -> int:
@@ -152,6 +171,9 @@ def spin(nodes: list[BaseNode]) -> int:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except RuntimeError:  # RCLError: a signal shut ROS down just before the executor began to wait
+        if rclpy.ok():
+            raise
     finally:
         for node in nodes:
             node.close()
@@ -164,11 +186,11 @@ def spin(nodes: list[BaseNode]) -> int:
 
 def run_node(node_type: type[BaseNode], arguments: list[str] | None = None) -> int:
     """The `main` of an executable with one node; `arguments` are ROS's (default: the command line's)."""
-    prepare()
-    rclpy.init(args=arguments)
     try:
+        prepare()
+        rclpy.init(args=arguments)
         node = node_type()  # type: ignore[call-arg]
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # RuntimeError: what rclpy says of ROS arguments it cannot read
         print(f"{node_type.__name__}: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 1

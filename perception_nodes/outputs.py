@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,9 @@ class Output:
 
     def __init__(self, node: Node, topic: str, qos: QoSProfile = NEWEST) -> None:
         self._node = node
-        self._publisher = node.create_publisher(
-            self.message_type, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
-        )
+        options = QoSOverridingOptions.with_default_policies()
+        qos = copy.copy(qos)  # rclpy writes overrides into the profile that it is given
+        self._publisher = node.create_publisher(self.message_type, topic, qos, qos_overriding_options=options)
 
     @property
     def topic(self) -> str:

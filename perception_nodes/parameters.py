@@ -34,12 +34,20 @@ class Rule:
         bounds += [f"<= {self.maximum:g}"] if self.maximum is not None else []
         return " and ".join(bounds)
 
+    def objection(self, name: str, value: Any, kind: type) -> str:
+        """Why a value is not accepted for the parameter `name` of type `kind`; empty if it is."""
+        if type(value) is not kind:
+            hint = f" (write {value}.0)" if kind is float and type(value) is int else ""
+            return f"parameter {name} = {value!r} must be of type {_ROS_TYPES[kind]}{hint}"
+        return "" if self.accepts(value) else f"parameter {name} = {value!r} must be {self.text() or 'a number'}"
+
     def accepts(self, value: Any) -> bool:
         """Whether a value of the right type is in range. NaN never is."""
         if self.choices:
             return value in self.choices
         above = self.minimum is None or value >= self.minimum
-        return above and (self.maximum is None or value <= self.maximum)
+        below = self.maximum is None or value <= self.maximum
+        return above and below and value == value
 
 
 def parameter(default: Any, description: str, **rule: Any) -> Any:
@@ -78,11 +86,8 @@ def changed(current: P, changes: Mapping[str, Any]) -> P:
         kept = f"keeping {getattr(current, name)!r}"
         if not rule.live:
             raise ValueError(f"parameter {name} = {value!r} is read-only: set it before the node starts; {kept}")
-        if type(value) is not kind:
-            hint = f" (write {value}.0)" if kind is float and type(value) is int else ""
-            raise ValueError(f"parameter {name} = {value!r} must be of type {_ROS_TYPES[kind]}{hint}; {kept}")
-        if not rule.accepts(value):
-            raise ValueError(f"parameter {name} = {value!r} must be {rule.text()}; {kept}")
+        if objection := rule.objection(name, value, kind):
+            raise ValueError(f"{objection}; {kept}")
     result = dataclasses.replace(current, **changes)
     try:
         result.check()
@@ -102,14 +107,15 @@ def declare(node: Node, kind: type[P]) -> P:
     for name, (of_type, rule, default) in rules(kind).items():
         try:
             values[name] = node.declare_parameter(name, default, _descriptor(of_type, rule)).value
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            came = node._parameter_overrides[name].value  # rclpy has no public way to the refused value
-            accepted = f"{_ROS_TYPES[of_type]} {rule.text()}".strip()
-            raise ValueError(f"parameter {name} = {came!r} must be {accepted}; the node does not start") from error
-        if not rule.accepts(values[name]):
-            raise ValueError(f"parameter {name} = {values[name]!r} must be {rule.text()}; the node does not start")
+        except (InvalidParameterTypeException, InvalidParameterValueException):
+            values[name] = node._parameter_overrides[name].value  # rclpy has no public way to the refused value
+        if objection := rule.objection(name, values[name], of_type):
+            raise ValueError(f"{objection}; the node does not start")
     result = kind(**values)
-    result.check()
+    try:
+        result.check()
+    except ValueError as error:
+        raise ValueError(f"parameters are refused: {error}; the node does not start") from error
     return result
 
 

@@ -27,7 +27,7 @@ class Worker(Generic[Item, Job, Result]):
         infer: job to result; the step that overlaps with the two others, and should release the GIL.
         finish: publishes a job's result.
         failed: told of an item whose step raised; serving goes on.
-        dropped: told of an item that a newer one replaced.
+        dropped: told of an item that a newer one replaced, or that `stop` kept from the engine.
     """
 
     THREADS = 2
@@ -71,7 +71,7 @@ class Worker(Generic[Item, Job, Result]):
             thread.start()
 
     def stop(self) -> None:
-        """Finish what is under way, drop what waits, and return when no step runs any more."""
+        """Finish what the engine has begun, drop what waits for it, and return when no step runs any more."""
         with self._changed:
             self._stopped = True
             waiting, self._newest = self._newest, None
@@ -105,6 +105,10 @@ class Worker(Generic[Item, Job, Result]):
             if job is None:
                 return True
             self._inferring.acquire()
+        if self._stopped:
+            self._inferring.release()
+            self._dropped(item)
+            return False
         try:
             result = self._timed_infer(job)
         except Exception as error:

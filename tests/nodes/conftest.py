@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -13,11 +14,13 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed; run tools/setup or source a ROS 2")
 
+from rclpy.executors import ShutdownException, SingleThreadedExecutor  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+
 from perception.nodes import model_node  # noqa: E402
+from perception.nodes.depth_node import DepthNode  # noqa: E402
 from perception.nodes.environment import prepare  # noqa: E402
 from perception.tasks.config import ModelConfig, Output  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
 
 FOCAL = (0.9, 1.2)
 
@@ -69,8 +72,12 @@ class Graph:
     def __init__(self) -> None:
         self.executor = SingleThreadedExecutor()
         self.nodes: list[Any] = []
-        self._thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self._thread = threading.Thread(target=self._spin, name="graph", daemon=True)
         self._thread.start()
+
+    def _spin(self) -> None:
+        with contextlib.suppress(ShutdownException):  # shut down while it waited
+            self.executor.spin()
 
     def add(self, node: Any) -> Any:
         self.nodes.append(node)
@@ -92,6 +99,13 @@ def graph() -> Iterator[Graph]:
     graph = Graph()
     yield graph
     graph.close()
+
+
+@pytest.fixture
+def depth_node(graph: Graph, engine: FakeEngine) -> DepthNode:
+    node = graph.add(DepthNode(namespace="/robot"))
+    assert node.autostart()
+    return node
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "the condition") -> Any:

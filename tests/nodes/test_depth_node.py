@@ -2,75 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-from conftest import FOCAL, FakeEngine, Graph, overrides, wait_until
-from perception.nodes.convert import calibration_to_message, image_to_message
+from conftest import FOCAL, FakeEngine, Graph
+from robot import CAMERA, Robot, exchange
+
 from perception.nodes.depth_node import DepthNode
-from perception.nodes.inputs import SENSOR_DATA
 from perception.tasks.geometry import Camera
-from perception.tasks.image import Image
-from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, PointCloud2
-from sensor_msgs.msg import Image as ImageMessage
-from std_msgs.msg import Header
-
-CAMERA = Camera(640, 480, 0.9 * 640, 1.2 * 480, 319.5, 239.5)  # FOCAL's lens: the network's metres are metres
-
-
-class Robot(Node):
-    """Publishes camera frames and keeps what the depth node answers, by topic and stamp."""
-
-    TOPICS = {
-        "depth": ImageMessage,
-        "depth/camera_info": CameraInfo,
-        "depth/points": PointCloud2,
-        "depth/overlay": ImageMessage,
-    }
-
-    def __init__(self, *topics: str, namespace: str = "/robot") -> None:
-        super().__init__("robot", namespace=namespace)
-        self.image = self.create_publisher(ImageMessage, "image", 1)
-        self.info = self.create_publisher(CameraInfo, "camera_info", 1)
-        self.got: dict[str, dict[int, Any]] = {topic: {} for topic in topics}
-        for topic in topics:
-            self.create_subscription(self.TOPICS[topic], topic, lambda m, t=topic: self._keep(t, m), SENSOR_DATA)
-
-    def _keep(self, topic: str, message: Any) -> None:
-        self.got[topic][message.header.stamp.nanosec] = message
-
-    def connected(self) -> bool:
-        ready = self.image.get_subscription_count() and self.info.get_subscription_count()
-        return bool(ready) and all(self.count_publishers(f"/robot/{topic}") for topic in self.got)
-
-    def send(self, number: int, pixels: np.ndarray, camera: Camera | None = CAMERA) -> Header:
-        header = Header(frame_id="camera_optical")
-        header.stamp.sec, header.stamp.nanosec = 12, number
-        if camera:
-            self.info.publish(calibration_to_message(camera, header))
-        self.image.publish(image_to_message(Image(pixels, "rgb8"), header))
-        return header
-
-
-def exchange(graph: Graph, robot: Robot, pixels: np.ndarray, number: int = 1, **options: Any) -> dict[str, Any]:
-    """Send one frame until it is answered on every topic: best effort may lose one, and calibration comes first."""
-    wait_until(robot.connected, what="matching publishers and subscribers")
-
-    def answered() -> bool:
-        robot.send(number, pixels, **options)
-        return all(number in messages for messages in robot.got.values())
-
-    wait_until(answered, what="an answer on every topic")
-    return {topic: messages[number] for topic, messages in robot.got.items()}
-
-
-@pytest.fixture
-def depth_node(graph: Graph, engine: FakeEngine) -> DepthNode:
-    node = graph.add(DepthNode(namespace="/robot"))
-    assert node.autostart()
-    return node
 
 
 def test_depth_is_metres_with_the_images_header(graph: Graph, depth_node: DepthNode) -> None:

@@ -1,0 +1,311 @@
+"""The worker: newest only, order, overlap, and that nothing is lost, stuck or left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perception.nodes.worker import Worker
+
+STEPS = ("prepare", "infer", "finish")
+Event = tuple[str, str, int]
+
+
+class Recorder:
+    """Steps that note when they begin and end, and can be held, slowed, or made to fail or skip, item by item."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str, int]] = []
+        self.times: dict[Event, float] = {}
+        self.gates: dict[tuple[str, int], threading.Event] = {}
+        self.seconds = dict.fromkeys(STEPS, 0.0)
+        self.raising: set[tuple[str, int]] = set()
+        self.skipping: set[int] = set()
+        self.dropped: list[int] = []
+        self.failed: list[tuple[int, str]] = []
+        self.worker: Worker[int, int, int] = Worker(
+            self._prepare, self._infer, self._finish, self._fail, self.dropped.append
+        )
+
+    def hold(self, step: str, item: int) -> threading.Event:
+        """A gate that this step of this item waits for."""
+        return self.gates.setdefault((step, item), threading.Event())
+
+    def done(self, step: str) -> list[int]:
+        """Items whose step ended, in that order."""
+        return [item for name, what, item in list(self.events) if (name, what) == (step, "end")]
+
+    def reached(self, step: str, item: int, what: str = "begin") -> bool:
+        return (step, what, item) in list(self.events)
+
+    def running(self, step: str, item: int) -> bool:
+        return self.reached(step, item) and not self.reached(step, item, "end")
+
+    def _note(self, *event: str | int) -> None:
+        self.times[event] = time.perf_counter()  # type: ignore[index]
+        self.events.append(event)  # type: ignore[arg-type]
+
+    def _step(self, step: str, item: int) -> int:
+        self._note(step, "begin", item)
+        if gate := self.gates.get((step, item)):
+            assert gate.wait(10)
+        if self.seconds[step]:
+            time.sleep(self.seconds[step])
+        if (step, item) in self.raising:
+            raise ValueError(f"{step} {item}")
+        self._note(step, "end", item)
+        return item
+
+    def _prepare(self, item: int) -> int | None:
+        self._step("prepare", item)
+        return None if item in self.skipping else item
+
+    def _infer(self, item: int) -> int:
+        return self._step("infer", item)
+
+    def _finish(self, item: int, result: int) -> None:
+        assert item == result
+        self._step("finish", item)
+
+    def _fail(self, item: int, error: Exception) -> None:
+        self.failed.append((item, str(error)))
+
+
+@contextmanager
+def serving(recorder: Recorder) -> Iterator[Recorder]:
+    recorder.worker.start()
+    try:
+        yield recorder
+    finally:
+        for gate in recorder.gates.values():
+            gate.set()
+        recorder.worker.stop()
+
+
+def until(condition: object, what: str, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.001)
+
+
+def worker_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("worker-")]
+
+
+def test_only_the_newest_waits_and_the_others_are_dropped() -> None:
+    recorder = Recorder()
+    gate = recorder.hold("infer", 1)
+    with serving(recorder):
+        recorder.worker.put(1)
+        until(lambda: recorder.running("infer", 1), "the engine to be busy")
+        recorder.worker.put(2)
+        until(lambda: recorder.reached("prepare", 2, "end"), "the next item to be ready")
+        for item in (3, 4, 5):
+            recorder.worker.put(item)
+        assert recorder.dropped == [3, 4]
+        gate.set()
+        until(lambda: recorder.reached("finish", 5, "end"), "the newest item")
+    assert recorder.done("finish") == [1, 2, 5]
+    assert recorder.dropped == [3, 4] and not recorder.failed
+
+
+def test_the_next_item_is_prepared_while_the_engine_runs() -> None:
+    recorder = Recorder()
+    recorder.hold("infer", 1)
+    with serving(recorder):
+        recorder.worker.put(1)
+        until(lambda: recorder.running("infer", 1), "the engine to be busy")
+        recorder.worker.put(2)
+        until(lambda: recorder.reached("prepare", 2, "end"), "item 2 to be prepared")
+        assert recorder.running("infer", 1) and not recorder.reached("infer", 2)
+
+
+def test_a_result_is_published_while_the_engine_runs_the_next() -> None:
+    recorder = Recorder()
+    engine = recorder.hold("infer", 1)
+    recorder.hold("finish", 1)
+    recorder.hold("infer", 2)
+    with serving(recorder):
+        recorder.worker.put(1)
+        until(lambda: recorder.running("infer", 1), "the engine to be busy")
+        recorder.worker.put(2)
+        until(lambda: recorder.reached("prepare", 2, "end"), "item 2 to be prepared")
+        engine.set()
+        until(lambda: recorder.running("finish", 1) and recorder.running("infer", 2), "both steps at once")
+
+
+def test_a_slow_publisher_neither_reorders_nor_doubles_a_step() -> None:
+    recorder = Recorder()
+    recorder.seconds = {"prepare": 0.001, "infer": 0.002, "finish": 0.004}
+    with serving(recorder):
+        for item in range(200):
+            recorder.worker.put(item)
+            time.sleep(0.0005)
+        until(lambda: recorder.reached("finish", 199, "end"), "the last item")
+    for step in STEPS:
+        whats = [what for name, what, _ in recorder.events if name == step]
+        assert whats == ["begin", "end"] * (len(whats) // 2), f"two of {step} ran at once"
+        assert recorder.done(step) == sorted(recorder.done(step))
+    assert len(recorder.done("finish")) + len(recorder.dropped) == 200
+    overlaps = sum(
+        recorder.times["finish", "begin", item] < recorder.times["infer", "end", following]
+        and recorder.times["finish", "end", item] > recorder.times["infer", "begin", following]
+        for item, following in zip(recorder.done("finish"), recorder.done("finish")[1:], strict=False)
+    )
+    assert overlaps > 0
+
+
+def test_the_next_item_is_taken_just_before_the_engine_is_free() -> None:
+    """Under overload an item taken at once would be a whole inference old; one taken after it would keep it idle."""
+    recorder = Recorder()
+    recorder.seconds = {"prepare": 0.002, "infer": 0.04, "finish": 0.0}
+    with serving(recorder):
+        item = 0
+        while len(recorder.done("infer")) < 30:
+            recorder.worker.put(item)
+            item += 1
+            time.sleep(0.003)
+    served = recorder.done("finish")[15:]  # the first ones teach it how long the engine takes
+    taken = [
+        (recorder.times["prepare", "begin", following] - recorder.times["infer", "begin", item])
+        / (recorder.times["infer", "end", item] - recorder.times["infer", "begin", item])
+        for item, following in zip(served, served[1:], strict=False)
+    ]
+    assert 0.5 < np.median(taken) < 1.0
+
+
+def test_an_item_that_comes_late_is_taken_at_once() -> None:
+    """The wait is for items that would have to wait anyway; an idle engine starts without one."""
+    recorder = Recorder()
+    recorder.seconds["infer"] = 0.05
+    with serving(recorder):
+        for item in range(3):
+            recorder.worker.put(item)
+            until(lambda item=item: recorder.reached("finish", item, "end"), "the item")
+    assert recorder.done("finish") == [0, 1, 2] and not recorder.dropped
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_a_step_raises_is_told_and_the_next_item_served(step: str) -> None:
+    recorder = Recorder()
+    recorder.raising = {(step, 1), (step, 3)}
+    with serving(recorder):
+        for item in range(5):
+            recorder.worker.put(item)
+            until(lambda: len(recorder.done("finish")) + len(recorder.failed) > item, "the item")  # noqa: B023
+    assert recorder.failed == [(1, f"{step} 1"), (3, f"{step} 3")]
+    assert recorder.done("finish") == [0, 2, 4]
+
+
+def test_nothing_runs_for_an_item_that_prepare_declines() -> None:
+    recorder = Recorder()
+    recorder.skipping = {0, 2}
+    with serving(recorder):
+        for item in range(4):
+            recorder.worker.put(item)
+            until(lambda item=item: recorder.reached("prepare", item, "end"), "the item")
+        until(lambda: recorder.reached("finish", 3, "end"), "the last item")
+    assert recorder.done("infer") == recorder.done("finish") == [1, 3]
+    assert not recorder.failed and not recorder.dropped
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_stop_waits_for_the_step_under_way_and_lets_nothing_follow(step: str) -> None:
+    recorder = Recorder()
+    gate = recorder.hold(step, 1)
+    recorder.worker.start()
+    recorder.worker.put(1)
+    until(lambda: recorder.running(step, 1), f"{step} to begin")
+    stopping = threading.Thread(target=recorder.worker.stop)
+    stopping.start()
+    time.sleep(0.05)
+    assert stopping.is_alive(), f"stop returned while {step} ran"
+    recorder.worker.put(2)
+    gate.set()
+    stopping.join(10)
+    assert not stopping.is_alive() and not worker_threads()
+    assert not any(item == 2 for _, _, item in recorder.events)
+    begun = step != "prepare"  # only what the engine has begun is finished
+    assert recorder.done("infer") == recorder.done("finish") == ([1] if begun else [])
+    assert recorder.dropped == ([] if begun else [1])
+
+
+def test_stop_does_not_wait_for_items_that_wait_for_the_engine() -> None:
+    recorder = Recorder()
+    gate = recorder.hold("infer", 1)
+    recorder.worker.start()
+    recorder.worker.put(1)
+    until(lambda: recorder.running("infer", 1), "the engine to be busy")
+    recorder.worker.put(2)
+    until(lambda: recorder.reached("prepare", 2, "end"), "item 2 to be prepared")
+    recorder.worker.put(3)
+    stopping = threading.Thread(target=recorder.worker.stop)
+    stopping.start()
+    time.sleep(0.05)
+    gate.set()
+    stopping.join(10)
+    assert recorder.done("finish") == [1] and sorted(recorder.dropped) == [2, 3]
+
+
+def test_put_has_no_effect_before_start_and_after_stop() -> None:
+    recorder = Recorder()
+    recorder.worker.put(1)
+    with serving(recorder):
+        time.sleep(0.02)
+    recorder.worker.put(2)
+    time.sleep(0.02)
+    assert not recorder.events and not recorder.dropped
+    with serving(recorder):
+        recorder.worker.put(3)
+        until(lambda: recorder.reached("finish", 3, "end"), "the item")
+    assert recorder.done("finish") == [3] and not recorder.dropped
+
+
+def test_starting_and_stopping_leaves_no_thread() -> None:
+    recorder = Recorder()
+    for round_ in range(200):
+        with serving(recorder):
+            assert len(worker_threads()) == Worker.THREADS
+            recorder.worker.put(round_)
+        assert not worker_threads()
+    assert len(recorder.done("finish")) + len(recorder.dropped) == 200
+
+
+OPERATIONS = st.one_of(
+    st.tuples(st.just("put"), st.sampled_from(["well", "prepare", "infer", "finish", "skip"])),
+    st.tuples(st.just("pause"), st.sampled_from(["0", "0.0005", "0.002"])),
+    st.tuples(st.just("restart"), st.just("")),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(OPERATIONS, max_size=30))
+def test_every_item_ends_in_exactly_one_way(operations: list[tuple[str, str]]) -> None:
+    recorder = Recorder()
+    recorder.seconds["infer"] = 0.0005
+    received = 0
+    with serving(recorder):
+        for operation, how in operations:
+            if operation == "put":
+                recorder.raising.add((how, received))
+                if how == "skip":
+                    recorder.skipping.add(received)
+                recorder.worker.put(received)
+                received += 1
+            elif operation == "pause":
+                time.sleep(float(how))
+            else:
+                recorder.worker.stop()
+                recorder.worker.start()
+    skipped = [item for item in recorder.done("prepare") if item in recorder.skipping]
+    ends = recorder.done("finish") + recorder.dropped + [item for item, _ in recorder.failed] + skipped
+    assert sorted(ends) == list(range(received))
+    assert recorder.done("finish") == sorted(recorder.done("finish"))
