@@ -1,0 +1,128 @@
+"""`perception engines`: list, build, check, bench and export."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand and its own subcommands."""
+    parser = subparsers.add_parser("engines", help="list, build, check and time engines")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    listing = actions.add_parser("list", help="models, their licences and accuracy, and which engines are built")
+    listing.set_defaults(run=_list)
+
+    building = actions.add_parser("build", help="build an engine for this machine")
+    _add_model(building)
+    _add_choice(building)
+    building.add_argument("--if-needed", action="store_true", help="do nothing if a fitting engine can be loaded")
+    building.set_defaults(run=_build)
+
+    checking = actions.add_parser("check", help="name what TensorRT 10.3 (JetPack 6) cannot parse")
+    _add_model(checking)
+    checking.set_defaults(run=_check)
+
+    timing = actions.add_parser("bench", help="time every target and precision against plain ONNX Runtime in fp32")
+    _add_model(timing)
+    _add_choice(timing)
+    timing.add_argument("--threads", type=int, default=0, help="CPU threads of each engine; 0 (default): all cores")
+    timing.set_defaults(run=_bench)
+
+    exporting = actions.add_parser("export", help="write a model as an ONNX file with its config")
+    _add_model(exporting)
+    exporting.add_argument("file", type=Path, help="the ONNX file to write")
+    exporting.set_defaults(run=_export)
+
+    for action in (listing, building):
+        action.add_argument("--directory", type=Path, help="of the engines (default: $PERCEPTION_ENGINES or the cache)")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="registered name, or an ONNX file exported by perception")
+    parser.add_argument("--size", type=_size, metavar="HxW", help="input size (default: the model's own)")
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", default="auto", help="openvino, onnxruntime, tensorrt, torch or auto (default)")
+    parser.add_argument("--precision", default="auto", help="fp32, fp16, bf16, int8 or auto (default)")
+    parser.add_argument("--frames", type=Path, help="folder of images for parity (default: the shipped clip)")
+    parser.add_argument("--calibration", type=Path, help="folder of other images for int8 (default: half of --frames)")
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, separator, width = text.partition("x")
+    if not (separator and height.isdigit() and width.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write height x width, as in 224x224")
+    return int(height), int(width)
+
+
+def _reporter(clock: Callable[[], float] = time.monotonic) -> Callable[[str], None]:
+    start = clock()
+    return lambda line: print(f"[{clock() - start:6.1f} s] {line}", flush=True)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from perception.engines.export import registered_models
+    from perception.engines.listing import describe
+
+    print(describe(registered_models(), args.directory))
+    return 0
+
+
+def _build(args: argparse.Namespace) -> int:
+    from perception.engines import EngineError, build, load
+
+    report = _reporter()
+    if args.if_needed:
+        try:
+            with load(args.model, args.target, args.precision, directory=args.directory, size=args.size) as engine:
+                report(f"{engine.info['model']} is built: {engine.info['runtime']} {engine.info['precision']}")
+                return 0
+        except EngineError as error:
+            report(str(error))
+    path = build(
+        args.model,
+        args.target,
+        args.precision,
+        size=args.size,
+        directory=args.directory,
+        frames=args.frames,
+        calibration=args.calibration,
+        progress=report,
+    )
+    report(f"engine: {path}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from perception.engines.source import open_source
+    from perception.engines.trt_support import check_precisions
+
+    problems = check_precisions(open_source(args.model, args.size))
+    for precision, sentences in problems.items():
+        print(f"{precision}: " + ("TensorRT 10.3 parses every operator" if not sentences else "; ".join(sentences)))
+    return int(any(problems.values()))
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from perception.engines.bench import bench
+
+    report = _reporter()
+    print(
+        bench(args.model, args.target, args.precision, args.threads, args.size, args.frames, args.calibration, report)
+    )
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from perception.engines.graph import to_bytes
+    from perception.engines.source import open_source
+    from perception.engines.store import write_atomically
+
+    write_atomically(args.file, to_bytes(open_source(args.model, args.size).graph()))
+    print(args.file)
+    return 0

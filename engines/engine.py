@@ -1,0 +1,194 @@
+"""Loading and running a built engine. Neither torch nor onnx nor the model definitions are imported here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from perception.engines.errors import EngineError
+from perception.engines.key import make_key, sha256
+from perception.engines.runtimes import RUNTIMES, Runtime, Session, get_runtime
+from perception.engines.store import Record, Store
+from perception.tasks.config import ModelConfig
+
+Runtimes = Mapping[str, Callable[[], Runtime]]
+
+
+class Engine:
+    """A loaded engine. One thread uses it at a time, not necessarily the one that loaded it."""
+
+    def __init__(self, record: Record, session: Session, threads: int) -> None:
+        self.config: ModelConfig = record.config
+        self.info: dict[str, str] = {
+            "model": record.config.name,
+            "target": record.key.runtime,
+            "runtime": f"{record.key.runtime} {record.key.version}",
+            "precision": record.key.precision,
+            "key": record.short_key,
+            "threads": str(threads or "all"),
+            "device": session.device,
+        }
+        """For diagnostics: model, target, runtime with its version, precision, key (short), threads, device."""
+        self._session: Session | None = session
+        self._shape = (1, *record.config.input_size, 3)
+
+    def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the network on one image.
+
+        Args:
+            image: uint8 (1, height, width, 3) as `perception.tasks.image.preprocess` makes it.
+
+        Returns:
+            float32 arrays by output name. They are buffers of the engine: the next `run` overwrites them, `close` frees
+            them. Copy what must live longer.
+
+        Raises:
+            EngineError: closed, or an image of another shape or dtype.
+        """
+        if self._session is None:
+            raise EngineError(f"engine {self.config.name!r} is closed; load it again")
+        if image.shape != self._shape or image.dtype != np.uint8:
+            raise EngineError(
+                f"engine {self.config.name!r} was given {image.dtype} of shape {image.shape}; accepted is uint8 of "
+                f"shape {self._shape}, as perception.tasks.image.preprocess makes it"
+            )
+        return self._session.run(image)
+
+    def close(self) -> None:
+        """Free everything. A second call does nothing."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def load(
+    model: str,
+    target: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    directory: Path | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    runtimes: Runtimes = RUNTIMES,
+) -> Engine:
+    """Load an engine that was built before. Nothing is ever built here.
+
+    Args:
+        model: registered name, or the path of the ONNX file that the engine was built from.
+        target, precision: names; "auto" takes what `build --target auto` chose last, else the fastest that was built.
+        threads: CPU threads of the engine; 0: all cores.
+        directory: of the engines; None: $PERCEPTION_ENGINES or ~/.cache/perception/engines.
+        size: (height, width); needed only where engines of several sizes were built.
+
+    Raises:
+        EngineError: not built, stale, cut short, of another machine, or not loadable. The message says which command
+            builds it.
+    """
+    if threads < 0:
+        raise EngineError(f"threads is {threads}; accepted: 0 for all cores, or a positive number")
+    store = Store(directory)
+    built = _matching(store, model, target, precision, size)
+    command = build_command(model, target, precision, size)
+    wanted = f"{model!r} (target {target}, precision {precision})"
+    if not built:
+        raise EngineError(f"no engine for {wanted} in {store.directory}; {_hint(model)}build it: {command}")
+    if len({record.config.input_size for record in built}) > 1:
+        sizes = sorted({"x".join(map(str, record.config.input_size)) for record in built})
+        raise EngineError(f"engines of {model!r} for {' and '.join(sizes)} were built; say which size is meant")
+    record = next((record for record in built if stale(record, runtimes) is None), None)
+    if record is None:
+        reason = stale(built[0], runtimes)
+        raise EngineError(f"the engine for {wanted} is stale: {reason}; build it: {command}")
+    try:
+        session = get_runtime(record.key.runtime, runtimes).load(
+            store.plan(record), record.config, record.key.precision, threads
+        )
+    except EngineError as error:
+        raise EngineError(f"{error}: {command}") from error
+    return Engine(record, session, threads)
+
+
+def build_command(
+    model: str, target: str = "auto", precision: str = "auto", size: tuple[int, int] | None = None
+) -> str:
+    """The shell command that builds an engine."""
+    words = ["perception engines build", model]
+    words += [f"--target {target}"] + ([f"--precision {precision}"] if precision != "auto" else [])
+    return " ".join(words + ([f"--size {size[0]}x{size[1]}"] if size else []))
+
+
+def _hint(model: str) -> str:
+    """What is wrong with a model that nothing was built from, as far as that can be told without building."""
+    if model.endswith(".onnx") and not Path(model).is_file():
+        return f"there is no file {model} either; put it there and "
+    return ""
+
+
+def _matching(store: Store, model: str, target: str, precision: str, size: tuple[int, int] | None) -> list[Record]:
+    """Records of a model, the one to take first. An unreadable file counts only where no other engine fits."""
+    found: list[Record] = []
+    broken: list[EngineError] = []
+    name = str(Path(model).resolve()) if Path(model).is_file() else model
+    identity = sha256(Path(model).read_bytes()) if Path(model).is_file() else None
+    for path, record in store.records().items():
+        if isinstance(record, EngineError):
+            if path.name.startswith(f"{Path(model).stem}-"):
+                broken.append(record)
+            continue
+        fits = name == record.model or (identity is not None and identity == record.key.source)
+        if (
+            fits
+            and target in ("auto", record.key.runtime)
+            and precision in ("auto", record.key.precision)
+            and size in (None, record.config.input_size)
+        ):
+            found.append(record)
+    if broken and not found:
+        raise EngineError(f"{broken[0]}: {build_command(model, target, precision, size)}")
+    return sorted(found, key=lambda record: (-record.chosen, record.milliseconds))
+
+
+def stale(record: Record, runtimes: Runtimes = RUNTIMES) -> str | None:
+    """What has changed since an engine was built, in words; None if nothing has.
+
+    The graph is not made again for this: that its weights are still the shipped ones is told by `source`.
+    """
+    try:
+        runtime = get_runtime(record.key.runtime, runtimes)
+    except EngineError as error:
+        return str(error)
+    now = make_key(
+        runtime,
+        record.key.precision,
+        record.config,
+        source=_current_source(record),
+        graph=record.key.graph,
+        calibration=record.key.calibration,
+    )
+    return record.key.difference(now)
+
+
+def _current_source(record: Record) -> str:
+    """SHA-256 of what the engine would be built from now; the record's own where that is not on this machine."""
+    path = Path(record.model)
+    if path.is_absolute():
+        return sha256(path.read_bytes()) if path.is_file() else record.key.source
+    package = importlib.util.find_spec("perception.models")
+    for folder in package.submodule_search_locations or () if package else ():
+        listed = Path(folder) / "weights" / "weights.json"
+        if listed.is_file():
+            return str(json.loads(listed.read_text()).get(record.model, {}).get("weights_sha256", ""))
+    return record.key.source

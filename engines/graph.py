@@ -1,0 +1,162 @@
+"""ONNX graphs: our metadata, reproducible bytes, and rewrites that keep the result.
+
+The interface of every graph: input "image", uint8 (1, height, width, 3); float32 outputs named as in the
+model's config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from perception.engines.errors import EngineError
+from perception.tasks.config import ModelConfig
+
+CONFIG = "perception.config"
+"""Key of the model's config in the graph's metadata."""
+OPSET = 18
+IR_VERSION = 9
+"""Newer than what OPSET asks for, older than what the runtimes on robots know (JetPack 6: ONNX 1.16, IR 10)."""
+Tensors = dict[str, tuple[int, tuple[int, ...]]]
+"""Element type (of onnx.TensorProto) and shape by name."""
+POINTWISE = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish")
+
+
+def read(data: bytes, name: str = "the graph") -> onnx.ModelProto:
+    """Parse and check an ONNX file.
+
+    Raises:
+        EngineError: not an ONNX graph.
+    """
+    try:
+        model = onnx.load_from_string(data)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise EngineError(f"{name} is not a valid ONNX file: {str(error).splitlines()[0]}") from error
+    return model
+
+
+def to_bytes(model: onnx.ModelProto) -> bytes:
+    """The same bytes for the same graph."""
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def read_config(model: onnx.ModelProto, name: str) -> ModelConfig:
+    """The model's config out of the metadata, checked against the graph's input and outputs.
+
+    Raises:
+        EngineError: no config, or one of another graph: the file was not exported by perception.
+    """
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    if CONFIG not in texts:
+        raise EngineError(
+            f"{name} carries no {CONFIG!r} in its metadata, so its size, normalisation and units are unknown; accepted "
+            "are files written by `perception engines export`, or made elsewhere with that entry added"
+        )
+    try:
+        config = ModelConfig.from_json(texts[CONFIG])
+    except ValueError as error:
+        raise EngineError(f"{name} carries a {CONFIG!r} that cannot be read: {error}") from error
+    found: Tensors = {value.name: (int(value.type.tensor_type.elem_type), _shape(value)) for value in model.graph.input}
+    expected: Tensors = {"image": (int(onnx.TensorProto.UINT8), (1, *config.input_size, 3))}
+    if found != expected:
+        raise EngineError(f"{name} takes {_words(found)}; accepted: {_words(expected)}")
+    found = {value.name: (int(value.type.tensor_type.elem_type), _shape(value)) for value in model.graph.output}
+    expected = {output.name: (int(onnx.TensorProto.FLOAT), output.shape) for output in config.outputs}
+    if found != expected:
+        raise EngineError(f"{name} gives {_words(found)}, but its config promises {_words(expected)}")
+    return config
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    return tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim)
+
+
+def _words(tensors: Tensors) -> str:
+    parts = [
+        f"{name} {onnx.helper.tensor_dtype_to_string(kind).lower().partition('.')[2]} {'x'.join(map(str, shape))}"
+        for name, (kind, shape) in tensors.items()
+    ]
+    return ", ".join(parts) or "nothing"
+
+
+def finish(model: onnx.ModelProto, config: ModelConfig) -> onnx.ModelProto:
+    """Drop what the exporter noted for itself (paths, stack traces, shapes), write the config, fix the versions."""
+    model.producer_name, model.producer_version, model.doc_string = "perception", "", ""
+    model.ir_version = IR_VERSION
+    del model.metadata_props[:], model.functions[:], model.graph.value_info[:], model.graph.metadata_props[:]
+    for item in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
+        item.doc_string = ""
+        del item.metadata_props[:]
+    entry = model.metadata_props.add()
+    entry.key, entry.value = CONFIG, config.to_json()
+    return model
+
+
+def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """The initialisers by name."""
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """A node's attributes by name, strings as `str`."""
+    values = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+
+
+def sink_resizes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Move nearest upsampling below the 1x1 convolutions and activations that follow it.
+
+    Both orders give the same numbers, because nearest upsampling only repeats pixels; afterwards the convolution works
+    on a quarter of them. FastDepth's last layers are such a case. Changes `model` in place.
+    """
+    nodes = list(model.graph.node)
+    weights = constants(model)
+    outputs = {value.name for value in model.graph.output}
+    while pair := _resize_above_pointwise(nodes, weights, outputs):
+        resize, follower = pair
+        above, below = nodes.index(resize), nodes.index(follower)
+        first, between, last = resize.input[0], resize.output[0], follower.output[0]
+        follower.input[0], follower.output[0] = first, between
+        resize.input[0], resize.output[0] = between, last
+        nodes[above], nodes[below] = follower, resize
+    ordered = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:], model.graph.value_info[:]
+    model.graph.node.extend(ordered)
+    return model
+
+
+def _resize_above_pointwise(
+    nodes: list[onnx.NodeProto], weights: Mapping[str, np.ndarray], outputs: set[str]
+) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
+    for resize in nodes:
+        if not _is_nearest_upsampling(resize, weights) or resize.output[0] in outputs:
+            continue
+        readers = [node for node in nodes if resize.output[0] in node.input]
+        if len(readers) == 1 and _is_pointwise(readers[0], weights):
+            return resize, readers[0]
+    return None
+
+
+def _is_nearest_upsampling(node: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> bool:
+    if node.op_type != "Resize" or attributes(node).get("mode", "nearest") != "nearest" or len(node.input) != 3:
+        return False
+    scales = weights.get(node.input[2])
+    return scales is not None and bool((scales >= 1).all())
+
+
+def _is_pointwise(node: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> bool:
+    if node.op_type in POINTWISE:
+        return True
+    values = attributes(node)
+    return (
+        node.op_type == "Conv"
+        and weights[node.input[1]].shape[2:] == (1, 1)
+        and set(values.get("strides", [1])) == {1}
+        and set(values.get("pads", [0])) == {0}
+    )

@@ -1,0 +1,83 @@
+"""The content key of an engine: when one field differs, the engine is stale."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from perception.engines.runtimes import Runtime
+from perception.tasks.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Key:
+    """Everything that a compiled engine follows from."""
+
+    source: str
+    """SHA-256 of the weights file (empty for a random start) or of the ONNX file that was given."""
+    graph: str
+    """SHA-256 of the graph that the runtime compiled, weights included."""
+    runtime: str
+    version: str
+    """Version of the runtime."""
+    device: str
+    capability: str
+    """CPU features or CUDA compute capability."""
+    precision: str
+    shapes: str
+    """Input and outputs, e.g. "image 1x224x224x3, depth 1x1x224x224"."""
+    options: str
+    """Build flags and quantisation scheme."""
+    calibration: str
+    """SHA-256 of the calibration frames; empty unless the precision is int8."""
+
+    def digest(self) -> str:
+        """SHA-256 over all fields, 64 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def difference(self, now: Key) -> str | None:
+        """A sentence on the first field that differs from `now`; None if all are equal."""
+        for field in dataclasses.fields(self):
+            was, new = getattr(self, field.name), getattr(now, field.name)
+            if was != new:
+                return f"{field.name} was {was or 'none'!r} when it was built and is {new or 'none'!r} now"
+        return None
+
+
+def make_key(
+    runtime: Runtime, precision: str, config: ModelConfig, *, source: str, graph: str, calibration: str
+) -> Key:
+    """The key that an engine has if it is built on this machine now. Hashes are given, everything else is looked up."""
+    device = runtime.device()
+    tensors = [("image", (1, *config.input_size, 3)), *((output.name, output.shape) for output in config.outputs)]
+    options = [runtime.options(precision), str(runtime.quantization()) if precision == "int8" else ""]
+    return Key(
+        source=source,
+        graph=graph,
+        runtime=runtime.name,
+        version=runtime.version(),
+        device=device.name,
+        capability=device.capability,
+        precision=precision,
+        shapes=", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in tensors),
+        options=", ".join(option for option in options if option),
+        calibration=calibration,
+    )
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def hash_frames(frames: Iterable[np.ndarray]) -> str:
+    """SHA-256 over shapes and pixels of frames, in order."""
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update(str(frame.shape).encode() + frame.tobytes())
+    return digest.hexdigest()

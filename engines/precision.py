@@ -1,0 +1,69 @@
+"""Half precision as part of the graph: strongly typed, so that no runtime has to decide anything."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from perception.engines.errors import EngineError
+from perception.engines.graph import constants
+
+FLOAT_INPUTS = {"Resize": (1, 2)}
+"""Inputs that the operator's definition wants in float32 whatever the data is: regions and scales of Resize."""
+
+
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a float32 graph whose weights and arithmetic are float16 and whose outputs are float32.
+
+    Raises:
+        EngineError: a weight lies outside of float16's range.
+    """
+    half = onnx.ModelProto.FromString(model.SerializeToString())
+    graph = half.graph
+    kept = {node.input[i] for node in graph.node for i in FLOAT_INPUTS.get(node.op_type, ()) if i < len(node.input)}
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
+            tensor.CopyFrom(numpy_helper.from_array(_half(tensor), tensor.name))
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.FLOAT16
+    for output in [value.name for value in graph.output]:
+        _cast_output(graph, output)
+    del graph.value_info[:]
+    return half
+
+
+def _half(tensor: onnx.TensorProto) -> np.ndarray:
+    values = numpy_helper.to_array(tensor)
+    largest = float(np.abs(values).max(initial=0))
+    if largest > np.finfo(np.float16).max:
+        raise EngineError(
+            f"weight {tensor.name!r} reaches {largest:.3g}, and float16 ends at 65504; use --precision fp32 or int8"
+        )
+    return values.astype(np.float16)
+
+
+def _cast_output(graph: onnx.GraphProto, output: str) -> None:
+    """Let the nodes around an output use a half-precision tensor, and cast that to the output."""
+    inner = f"{output}_fp16"
+    for node in graph.node:
+        node.output[:] = [inner if name == output else name for name in node.output]
+        node.input[:] = [inner if name == output else name for name in node.input]
+    graph.node.append(helper.make_node("Cast", [inner], [output], name=f"{output}_to_fp32", to=TensorProto.FLOAT))
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether a graph carries explicit quantisation."""
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
+
+
+def is_float32(model: onnx.ModelProto) -> bool:
+    """Whether a graph is the float32 definition: no 8-bit and no half-precision arithmetic."""
+    halves = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    return (
+        not is_quantized(model)
+        and all(tensor.dtype not in (np.float16,) for tensor in constants(model).values())
+        and (not any(tensor.data_type in halves for tensor in model.graph.initializer))
+    )

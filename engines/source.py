@@ -1,0 +1,106 @@
+"""Where engines come from: a registered model, or an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import onnx
+
+from perception.engines.errors import EngineError
+from perception.engines.graph import read, read_config, sink_resizes
+from perception.engines.key import sha256
+from perception.engines.precision import is_float32
+from perception.tasks.config import ModelConfig
+
+
+class Source(Protocol):
+    """A float32 definition and what engines need of it."""
+
+    model: str
+    """Name, or absolute path."""
+    config: ModelConfig
+    identity: str
+    """SHA-256 of the weights or of the file."""
+    formats: tuple[Literal["onnx", "torch"], ...]
+
+    def plain(self) -> onnx.ModelProto:
+        """The float32 graph as it came."""
+
+    def graph(self) -> onnx.ModelProto:
+        """The float32 graph that engines are built from; same results as `plain`."""
+
+    def program(self) -> bytes:
+        """An exported PyTorch program; only where `formats` has "torch"."""
+
+    def reference(self, frames: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """Outputs of the definition in float32 for uint8 (1, height, width, 3) frames."""
+
+
+class OnnxSource:
+    """An ONNX file with our metadata, exported by us or made elsewhere.
+
+    Raises:
+        EngineError: no ONNX file, not one of ours, or not in float32.
+    """
+
+    formats: tuple[Literal["onnx", "torch"], ...] = ("onnx",)
+
+    def __init__(self, path: Path) -> None:
+        self.model = str(path.resolve())
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise EngineError(f"model file {path} cannot be read: {error.strerror}") from error
+        self._plain = read(data, str(path))
+        self.config = read_config(self._plain, str(path))
+        self.identity = sha256(data)
+        if not is_float32(self._plain):
+            raise EngineError(
+                f"{path} is quantised or in half precision already; engines are built from float32 graphs"
+            )
+
+    def plain(self) -> onnx.ModelProto:
+        """See `Source.plain`."""
+        return onnx.ModelProto.FromString(self._plain.SerializeToString())
+
+    def graph(self) -> onnx.ModelProto:
+        """See `Source.graph`."""
+        return sink_resizes(self.plain())
+
+    def program(self) -> bytes:
+        """Not possible."""
+        raise EngineError(f"target 'torch' needs a registered model, and {self.model} is an ONNX file")
+
+    def reference(self, frames: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """See `Source.reference`; ONNX Runtime computes it."""
+        import onnxruntime as ort
+
+        session = ort.InferenceSession(self._plain.SerializeToString(), providers=["CPUExecutionProvider"])
+        names = [output.name for output in self.config.outputs]
+        for frame in frames:
+            yield dict(zip(names, session.run(names, {"image": frame}), strict=True))
+
+
+def is_path(model: str) -> bool:
+    """Whether `model` means an ONNX file rather than a registered name."""
+    return model.endswith(".onnx") or "/" in model or Path(model).is_file()
+
+
+def open_source(model: str, size: tuple[int, int] | None = None) -> Source:
+    """The source called `model`: a registered name or the path of an ONNX file.
+
+    Raises:
+        EngineError: see `ModelSource` and `OnnxSource`; or a size was asked of a file, which has one already.
+    """
+    if not is_path(model):
+        from perception.engines.export import ModelSource  # PyTorch is wanted only where something is exported
+
+        return ModelSource(model, size)
+    source = OnnxSource(Path(model))
+    if size and size != source.config.input_size:
+        height, width = source.config.input_size
+        raise EngineError(f"{model} was exported for {height}x{width}; another size needs another export")
+    return source
