@@ -35,7 +35,11 @@ RUNTIME_LIBRARIES = (
     "fastcdr",
     "rmw",
     "rcutils",
-    *(f"{name}__{part}" for name in DEPENDENCIES for part in ("rosidl_generator_c", "rosidl_generator_py", *TYPE_SUPPORTS)),
+    *(
+        f"{name}__{part}"
+        for name in DEPENDENCIES
+        for part in ("rosidl_generator_c", "rosidl_generator_py", *TYPE_SUPPORTS)
+    ),
 )
 # Sources of each library, relative to the folders that `generate` writes. A library may use those above it.
 LIBRARIES = {
@@ -121,7 +125,9 @@ def install(generated: Path) -> None:
         built.append(name)
 
     package = SITE_PACKAGES / PACKAGE
-    shutil.copytree(generated / "py/msg", package / "msg", ignore=shutil.ignore_patterns("*.c", "*.o"), dirs_exist_ok=True)
+    shutil.copytree(
+        generated / "py/msg", package / "msg", ignore=shutil.ignore_patterns("*.c", "*.o"), dirs_exist_ok=True
+    )
     (package / "__init__.py").touch()
     for name, source in extensions.items():
         link(package / f"{PACKAGE}_s__{name}.so", [source], built)

@@ -53,9 +53,13 @@ def preflight() -> str | None:
         )
     lacking = [f"apt package {package}" for tool, package in (("gcc", "gcc"), ("g++", "g++")) if not shutil.which(tool)]
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
-        lacking.append(f"the headers of Python {version[0]}.{version[1]} (apt package python{version[0]}.{version[1]}-dev)")
+        lacking.append(
+            f"the headers of Python {version[0]}.{version[1]} (apt package python{version[0]}.{version[1]}-dev)"
+        )
     if lacking:
-        return f"vision_msgs is compiled here, which needs {', '.join(lacking)}. Install that and run this command again."
+        return (
+            f"vision_msgs is compiled here, which needs {', '.join(lacking)}. Install that and run this command again."
+        )
     return None
 
 
@@ -65,7 +69,11 @@ def main() -> int:
         print(problem, file=sys.stderr)
         return 1
     steps: list[tuple[str, Iterable[object], Callable[[], None]]] = [
-        ("dependencies", (sys.version, ROS_DISTRO, ROS_PREFIXES, *contents("constraints.txt", "setup.cfg")), dependencies),
+        (
+            "dependencies",
+            (sys.version, ROS_DISTRO, ROS_PREFIXES, *contents("constraints.txt", "setup.cfg")),
+            dependencies,
+        ),
         ("vision_msgs", contents("tools/build_vision_msgs.py", "tools/vision_msgs/msg/*.msg"), vision_msgs),
         ("project", contents("setup.*", "pyproject.toml", "package.xml", "config/**/*", "launch/*", *NODES), project),
     ]
@@ -108,8 +116,9 @@ def dependencies() -> None:
     # Only where the configured indexes do not have it: asking one that cannot be reached takes long.
     known = subprocess.run(
         [str(PYTHON), "-m", "pip", "install", "--quiet", "--dry-run", "--no-deps", torch],
-        capture_output=True, check=False
-    )  # fmt: skip
+        capture_output=True,
+        check=False,
+    )
     pip(*install, torch, *(["--extra-index-url", TORCH_INDEX, "--retries", "2"] if known.returncode else []))
     pip(*install, "setuptools", "wheel", *wanted)
 
@@ -137,7 +146,9 @@ def vision_msgs() -> None:
     if subprocess.run([str(PYTHON), "-c", "import vision_msgs.msg"], capture_output=True, check=False).returncode == 0:
         return
     if ROS_DISTRO:
-        raise SystemExit(f"vision_msgs is missing: sudo apt install ros-{ROS_DISTRO}-vision-msgs, then this command again.")
+        raise SystemExit(
+            f"vision_msgs is missing: sudo apt install ros-{ROS_DISTRO}-vision-msgs, then this command again."
+        )
     run([str(PYTHON), str(ROOT / "tools/build_vision_msgs.py")])
 
 
@@ -149,16 +160,20 @@ def project() -> None:
 def pip(*arguments: str) -> None:
     """Run pip; show what it downloads, and keep all it says in the log."""
     print(f"      pip {' '.join(arguments[:6])}{' ...' if len(arguments) > 6 else ''}", flush=True)
-    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--progress-bar", "off", *arguments]
-    run(command, show=re.compile(r"\s*(Downloading \S+ \(.*\)|Installing collected|Successfully built)"))
+    command = [str(PYTHON), "-m", "pip", *arguments, "--disable-pip-version-check", "--progress-bar", "off"]
+    run(
+        command,
+        show=re.compile(r"\s*(Downloading \S+ \(.* [MG]B\)|Installing collected packages|Successfully built \S+)"),
+    )
 
 
 def run(command: list[str], show: re.Pattern[str] | None = None) -> str:
     """Run a command and return its output; end with the tail of it if the command fails."""
     lines = []
-    with LOG.open("a") as log, subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
-    ) as process:
+    with (
+        LOG.open("a") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT) as process,
+    ):
         assert process.stdout
         for line in process.stdout:
             log.write(line)

@@ -46,7 +46,9 @@ def test_profile_of_the_user_stays(clean: pytest.MonkeyPatch, variable: str) -> 
     assert {name: os.environ.get(name) for name in PROFILE_VARIABLES if name in os.environ} == {variable: "/mine.xml"}
 
 
-def test_another_middleware_gets_no_profile_and_is_told(clean: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_middleware_gets_no_profile_and_is_told(
+    clean: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     clean.setenv("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp")
     prepare()
     assert not any(name in os.environ for name in PROFILE_VARIABLES)
