@@ -69,7 +69,7 @@ def test_package_urls_look_in_every_prefix(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_other_urls_are_refused() -> None:
-    with pytest.raises(ValueError, match="'http://robot/camera.yaml' is not supported; give a path, file:///path"):
+    with pytest.raises(ValueError, match=r"'http://robot/camera.yaml' is not supported; give a path, file:///path"):
         resolve_url("http://robot/camera.yaml")
 
 
@@ -87,13 +87,13 @@ def test_other_urls_are_refused() -> None:
 def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "camera.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match="camera.yaml") as caught:
+    with pytest.raises(ValueError, match=r"camera\.yaml") as caught:
         load_calibration(str(path))
     assert words in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="missing.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"missing\.yaml"):
         load_calibration(str(tmp_path / "missing.yaml"))
 
 

@@ -172,7 +172,7 @@ def test_png_is_lossless(pixels: np.ndarray, form: str, encoding: str) -> None:
 @pytest.mark.parametrize("keep", [0.0, 0.02, 0.3, 0.7, 0.999])
 def test_a_truncated_compressed_image_is_refused(kind: str, keep: float) -> None:
     data, form = encode(Image(smooth(), "bgr8"), kind)
-    with pytest.raises(MessageError, match="truncated|corrupt|starts with|cannot be decoded"):
+    with pytest.raises(MessageError, match=r"truncated|corrupt|starts with|cannot be decoded"):
         image_from_message(Message(format=form, data=data[: int(keep * data.size)]))
 
 
@@ -263,7 +263,7 @@ def test_region_and_binning_give_the_camera_of_the_published_image() -> None:
     ],
 )
 def test_a_bad_camera_info_is_refused(changes: dict, words: str) -> None:
-    with pytest.raises(MessageError, match="camera_info of .* is not usable") as caught:
+    with pytest.raises(MessageError, match=r"camera_info of .* is not usable") as caught:
         calibration_from_message(info(**changes))
     assert words in str(caught.value)
 

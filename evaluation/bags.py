@@ -1,0 +1,260 @@
+"""Recordings: reading ROS 2 bags (mcap, sqlite3) and ROS 1 bags, writing ROS 2 bags; without ROS, through `rosbags`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from perception.tasks.calibration import Calibration
+from perception.tasks.geometry import Camera
+from perception.tasks.image import Image
+from perception.tasks.messages import MessageError, encode, image_fields, info_fields, stamp_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd  # a dependency of rosbags
+
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # a message in CDR begins with 0
+_TYPES = get_typestore(Stores.ROS2_HUMBLE)  # these messages are the same in every later distribution
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One message of a bag. `time` is when it was recorded, `stamp` its header's; nanoseconds; stamp 0: none."""
+
+    topic: str
+    time: int
+    stamp: int
+    message: Any
+
+
+class Bag:
+    """A recording that is open for reading; a context manager.
+
+    Args:
+        path: a folder with metadata.yaml, or a single .mcap, .db3 or .bag file.
+
+    Raises:
+        FileNotFoundError: nothing at `path`.
+        ValueError: not a bag that can be read; the message says why.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise FileNotFoundError(f"bag {path} does not exist; give a bag folder or a .mcap, .db3 or .bag file")
+        try:
+            self._reader = AnyReader([path], default_typestore=_TYPES)
+            self._reader.open()
+        except Exception as error:  # a damaged file makes rosbags fail in many ways
+            raise ValueError(f"{path} cannot be read as a ROS bag: {error}; try `ros2 bag reindex`") from error
+        self.types = {connection.topic: _full_type(connection.msgtype) for connection in self._reader.connections}
+        self.counts = {name: info.msgcount for name, info in self._reader.topics.items()}
+        self.duration = max(0, self._reader.duration) if self._reader.message_count else 0
+
+    def close(self) -> None:
+        """Close the files; further calls do nothing."""
+        if self._reader.stack is not None:
+            self._reader.close()
+
+    def __enter__(self) -> Bag:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What the maker of the bag wrote into its metadata."""
+        metadata = getattr(getattr(self._reader.readers[0], "storage", None), "metadata", None)
+        return dict(getattr(metadata, "custom", None) or {})
+
+    def image_topics(self) -> list[str]:
+        """Topics with raw or compressed images that hold messages, sorted."""
+        return sorted(topic for topic, kind in self.types.items() if kind in IMAGE_TYPES and self.counts[topic])
+
+    def camera_info_topic(self, image_topic: str) -> str | None:
+        """The camera_info beside an image: both /camera/image_raw and /camera/image_raw/compressed have
+        /camera/camera_info.
+        """
+        namespace = image_topic.rpartition("/")[0]
+        namespaces = [namespace]
+        if self.types[image_topic] == IMAGE_TYPES[1]:
+            namespaces.append(namespace.rpartition("/")[0])
+        candidates = [f"{namespace}/camera_info" for namespace in namespaces]
+        return next((name for name in candidates if self.types.get(name) == INFO_TYPE and self.counts[name]), None)
+
+    def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
+        """Messages of `topics` in the order of their recording.
+
+        Raises:
+            ValueError: the bag has no such topic, or a message cannot be deserialised.
+        """
+        if missing := sorted(set(topics) - self.types.keys()):
+            raise ValueError(f"{self.path} has no topic {', '.join(missing)}; it has {', '.join(sorted(self.types))}")
+        connections = [connection for connection in self._reader.connections if connection.topic in topics]
+        if not connections:
+            return
+        for connection, time, raw in self._raw(connections):
+            message = self._deserialize(connection, raw)
+            yield Recorded(connection.topic, time, stamp_of(message) if hasattr(message, "header") else 0, message)
+
+    def _raw(self, connections: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
+        try:
+            yield from self._reader.messages(connections)
+        except Exception as error:  # see __init__
+            raise ValueError(f"{self.path} is damaged: {error!r}; try `ros2 bag reindex`") from error
+
+    def _deserialize(self, connection: Connection, raw: bytes) -> Any:
+        try:
+            # A single .mcap file of a bag that was recorded with message compression does not say so anywhere.
+            if bytes(raw[:4]) == ZSTD_MAGIC:
+                raw = zstd.decompress(raw)
+            return self._reader.deserialize(raw, _full_type(connection.msgtype))
+        except Exception as error:  # see __init__
+            raise MessageError(
+                f"{connection.msgtype} on {connection.topic} in {self.path} is damaged: {error}"
+            ) from error
+
+
+def _full_type(name: str) -> str:
+    """Early ROS 2 wrote sensor_msgs/Image for sensor_msgs/msg/Image."""
+    package, _, kind = name.partition("/")
+    return name if kind.startswith(("msg/", "srv/", "action/")) else f"{package}/msg/{kind}"
+
+
+class BagWriter:
+    """Writes a ROS 2 bag that Humble and later play; a context manager. Nothing is left behind after an error.
+
+    Args:
+        path: the bag's folder; must not exist.
+        storage: "mcap" or "sqlite3".
+        notes: written into the bag's metadata.
+
+    Raises:
+        FileExistsError: `path` exists.
+        ValueError: unknown storage.
+    """
+
+    def __init__(self, path: Path, storage: str = "mcap", notes: dict[str, str] | None = None) -> None:
+        if storage not in STORAGES:
+            raise ValueError(f"bag storage {storage!r} is unknown; accepted: {', '.join(STORAGES)}")
+        if path.exists():
+            raise FileExistsError(f"{path} exists; remove it or give another name")
+        self.path, self._partial = path, path.with_name(f".{path.name}.partial")
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._writer = Writer(self._partial / path.name, version=8, storage_plugin=STORAGES[storage])
+        for key, value in (notes or {}).items():
+            self._writer.set_custom_data(key, value)
+        self._connections: dict[str, Connection] = {}
+
+    def __enter__(self) -> BagWriter:
+        self._writer.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._writer.close()
+                (self._partial / self.path.name).rename(self.path)
+            else:
+                self._writer.abort()
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def write(self, topic: str, message: Any, stamp: int) -> None:
+        """Append a message that was made by `message` or a function below; `stamp` in nanoseconds."""
+        kind = message.__msgtype__
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(topic, kind, typestore=_TYPES)
+        self._writer.write(self._connections[topic], stamp, _TYPES.serialize_cdr(message, kind))
+
+
+def message(kind: str, **fields: Any) -> Any:
+    """A message of the type `kind`, e.g. "geometry_msgs/msg/Point"; all fields must be given."""
+    return _TYPES.types[kind](**fields)
+
+
+def header(stamp: int, frame_id: str) -> Any:
+    """std_msgs/Header; `stamp` in nanoseconds."""
+    seconds, nanoseconds = divmod(stamp, 1_000_000_000)
+    return message(
+        "std_msgs/msg/Header",
+        stamp=message("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds),
+        frame_id=frame_id,
+    )
+
+
+def image_message(image: Image, head: Any) -> Any:
+    """sensor_msgs/Image."""
+    data = np.ascontiguousarray(image.data).reshape(-1).view(np.uint8)
+    return message(IMAGE_TYPES[0], header=head, data=data, **image_fields(image))
+
+
+def compressed_message(image: Image, head: Any, kind: str = "jpeg", quality: int = 90) -> Any:
+    """sensor_msgs/CompressedImage, as `perception.tasks.messages.encode` makes it."""
+    data, description = encode(image, kind, quality)
+    return message(IMAGE_TYPES[1], header=head, format=description, data=data)
+
+
+def info_message(calibration: Calibration | Camera, head: Any) -> Any:
+    """sensor_msgs/CameraInfo."""
+    fields = info_fields(calibration)
+    fields["d"] = np.asarray(fields["d"], np.float64)
+    whole = message("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    return message(INFO_TYPE, header=head, binning_x=0, binning_y=0, roi=whole, **fields)
+
+
+def pose_messages(pose: np.ndarray, head: Any, child: str) -> tuple[Any, Any]:
+    """The 4x4 pose of the frame `child` in the header's frame, as geometry_msgs/PoseStamped and tf2_msgs/TFMessage."""
+    x, y, z = map(float, pose[:3, 3])
+    quaternion = dict(zip("xyzw", map(float, quaternion_of(pose[:3, :3])), strict=True))
+    rotation = message("geometry_msgs/msg/Quaternion", **quaternion)
+    position = message("geometry_msgs/msg/Point", x=x, y=y, z=z)
+    translation = message("geometry_msgs/msg/Vector3", x=x, y=y, z=z)
+    stamped = message(
+        "geometry_msgs/msg/PoseStamped",
+        header=head,
+        pose=message("geometry_msgs/msg/Pose", position=position, orientation=rotation),
+    )
+    transform = message(
+        "geometry_msgs/msg/TransformStamped",
+        header=head,
+        child_frame_id=child,
+        transform=message("geometry_msgs/msg/Transform", translation=translation, rotation=rotation),
+    )
+    return stamped, message("tf2_msgs/msg/TFMessage", transforms=[transform])
+
+
+def quaternion_of(rotation: np.ndarray) -> np.ndarray:
+    """(x, y, z, w) with w >= 0 of a 3x3 rotation: the eigenvector of Bar-Itzhack's matrix (J. Guidance 2000)."""
+    r = np.asarray(rotation, np.float64)
+    symmetric = np.array(
+        [
+            [r[0, 0] - r[1, 1] - r[2, 2], 0, 0, 0],
+            [r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], 0, 0],
+            [r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1], 0],
+            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], np.trace(r)],
+        ]
+    )
+    vector = np.linalg.eigh(symmetric)[1][:, -1]  # eigh reads the lower triangle
+    return -vector if vector[3] < 0 else vector

@@ -1,0 +1,111 @@
+"""7-Scenes (Shotton et al., CVPR 2013): Kinect recordings whose depth is registered to the colour camera here.
+
+The data set gives no calibration between its two cameras. The values below are the ones customary for the first Kinect:
+registered by them, depth edges lie on colour edges far better than as they come, but not to the pixel, so that accuracy
+measured on these frames is indicative. For replay; not for training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from perception.evaluation.frames import RGBDFrame
+from perception.tasks.geometry import Camera
+
+FPS = 30.0
+COLOR_CAMERA = Camera(640, 480, 525.0, 525.0, 319.5, 239.5)
+BASELINE = np.array([0.025, 0.0, 0.0])
+"""Where the colour camera stands in the depth camera's optical frame, metres: to its right. The axes are parallel."""
+INVALID_CODES = (0, 65535)
+REGISTRATION = (
+    "indicative: depth registered to colour by the customary calibration of the first Kinect "
+    "(depth focal length 585, colour 525 pixels, baseline 25 mm), not by one of this device"
+)
+
+
+class SevenScenes:
+    """A sequence: frame-NNNNNN.color.jpg or .png, .depth.png (16 bit millimetres), .pose.txt (camera to world, metres).
+
+    Raises:
+        FileNotFoundError: no frames in `folder`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.name = folder.name
+        self.images = sorted(folder.glob("frame-*.color.*"))
+        if not self.images:
+            raise FileNotFoundError(f"{folder} holds no frames of 7-Scenes; expected frame-000000.color.jpg and so on")
+        intrinsics = folder / "camera-intrinsics.txt"
+        k = np.loadtxt(intrinsics) if intrinsics.exists() else np.array([[585, 0, 320], [0, 585, 240], [0, 0, 1]])
+        self.depth_camera = Camera(640, 480, k[0, 0], k[1, 1], k[0, 2], k[1, 2])
+        self.camera, self.fps = COLOR_CAMERA, FPS
+
+    @staticmethod
+    def is_at(folder: Path) -> bool:
+        """Whether a folder looks like a sequence."""
+        return next(folder.glob("frame-*.color.*"), None) is not None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[RGBDFrame]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> RGBDFrame:
+        """Frame `index` as the colour camera saw it, with its depth and its pose; `stamp` counts from zero at 30 Hz.
+
+        Raises:
+            ValueError: a file of the frame is missing or damaged.
+        """
+        path = self.images[index]
+        stem = path.with_name(path.name.partition(".")[0])
+        color = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        codes = cv2.imread(f"{stem}.depth.png", cv2.IMREAD_UNCHANGED)
+        if color is None or codes is None or codes.dtype != np.uint16 or codes.shape != color.shape[:2]:
+            raise ValueError(f"{stem}.color and .depth.png are not a pair of 640x480 images; restore the files")
+        metres = np.where(np.isin(codes, INVALID_CODES), np.nan, codes / 1000.0)
+        depth = register(metres, self.depth_camera, self.camera, BASELINE)
+        poses = Path(f"{stem}.pose.txt")
+        pose = np.loadtxt(poses) @ translated(BASELINE) if poses.exists() else None
+        stamp = (index % len(self)) / FPS
+        return RGBDFrame(cv2.cvtColor(color, cv2.COLOR_BGR2RGB), depth, self.camera, pose, stamp, stem.name)
+
+
+def translated(offset: np.ndarray) -> np.ndarray:
+    """4x4 pose of a frame that stands at `offset` with the same orientation."""
+    pose = np.eye(4)
+    pose[:3, 3] = offset
+    return pose
+
+
+def register(depth: np.ndarray, source: Camera, target: Camera, offset: np.ndarray) -> np.ndarray:
+    """A depth map as another camera with parallel axes sees it: forward warping with a z-buffer.
+
+    Each pixel goes to the nearest pixel of the target; where several meet, the nearest surface wins. Surfaces stay
+    closed where the target's focal length is not longer than the source's. What the source did not see is NaN.
+
+    Args:
+        depth: metres along Z, (source.height, source.width), NaN unknown.
+        offset: the target's position in the source's optical frame, metres.
+
+    Returns:
+        float32 (target.height, target.width), metres along the target's Z.
+    """
+    rows, columns = np.nonzero(np.isfinite(depth))
+    z = depth[rows, columns].astype(np.float64)
+    x = (columns - source.cx) / source.fx * z - offset[0]
+    y = (rows - source.cy) / source.fy * z - offset[1]
+    z = z - offset[2]
+    x, y, z = x[z > 0], y[z > 0], z[z > 0]
+    u = np.rint(target.fx * x / z + target.cx).astype(np.intp)
+    v = np.rint(target.fy * y / z + target.cy).astype(np.intp)
+    inside = (u >= 0) & (u < target.width) & (v >= 0) & (v < target.height)
+    u, v, z = u[inside], v[inside], z[inside]
+    nearest = np.full(target.height * target.width, np.inf, np.float32)
+    np.minimum.at(nearest, v * target.width + u, z.astype(np.float32))
+    nearest[np.isinf(nearest)] = np.nan
+    return nearest.reshape(target.height, target.width)
