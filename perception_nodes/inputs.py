@@ -136,7 +136,9 @@ class ImageInput:
                 continue
             qos = self._images.qos_profile
             compatibility, why = qos_check_compatible(publisher.qos_profile, qos)
-            if compatibility == QoSCompatibility.OK:
+            if (
+                compatibility != QoSCompatibility.ERROR
+            ):  # a warning only says that some policy is left to the middleware
                 found.append(f"{who} publishes it with matching QoS but is silent")
             else:
                 found.append(f"{who}'s QoS {_qos_text(publisher.qos_profile)} does not match {_qos_text(qos)}: {why}")

@@ -127,6 +127,9 @@ class BaseNode(LifecycleNode):
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """All or none. Our rules come before rclpy's, whose refusals do not say what follows."""
         try:
+            if unknown := [item.name for item in parameter_list if not self.has_parameter(item.name)]:
+                known = ", ".join(rules(self.parameters_type))
+                raise ValueError(f"parameter {unknown[0]} is unknown; this node has {known}; nothing is changed")
             changed(self.parameters, self._ours(parameter_list))
         except ValueError as error:
             self.get_logger().warning(str(error))

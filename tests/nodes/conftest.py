@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import threading
 import time
@@ -92,6 +93,9 @@ class Graph:
             if hasattr(node, "close"):
                 node.close()
             node.destroy_node()
+        # rclpy frees a lifecycle node only with the Python object, and until then rcl keeps its name for /rosout.
+        self.nodes.clear()
+        gc.collect()
 
 
 @pytest.fixture
