@@ -23,9 +23,9 @@ def prepare(segment_bytes: int | None = None) -> None:
     """Set what the user left unset; call it before `rclpy.init`.
 
     AMENT_PREFIX_PATH becomes the virtual environment if that holds the ROS 2 wheels. Fast DDS gets the profile of
-    `config/fastdds.xml`, whose shared-memory segment is `segment_bytes` (default: the variable PERCEPTION_SHM_BYTES, else
-    as in the file). A profile that the user set stays, another middleware gets none. Limits of this machine that make
-    the profile less effective are logged.
+    `config/fastdds.xml`, whose shared-memory segment is `segment_bytes` (default: the variable PERCEPTION_SHM_BYTES,
+    else as in the file). A profile that the user set stays, another middleware gets none. Limits of this machine that
+    make the profile less effective are logged.
 
     Raises:
         ValueError: the size of the segment is no number of bytes from 1 MiB to 4 GiB - 1.
@@ -67,7 +67,7 @@ def preflight(profile: Path, proc: Path = Path("/proc/sys/net/core"), shm: Path 
     free = shutil.disk_usage(shm).free if shm.is_dir() else 0
     if free < segment:
         notices.append(
-            f"{shm} has {free >> 20} MiB free, and each node asks for {segment >> 20} MiB of it: images go over UDP instead. "
+            f"{shm} has {free >> 20} MiB free, and each node asks for {segment >> 20} MiB of it: images go over UDP. "
             f"Start the container with --shm-size=512m, or set {SEGMENT_VARIABLE} to fewer bytes (4 images at least)."
         )
     return notices

@@ -64,11 +64,13 @@ def check_prefix(prefix: Path, environment: dict[str, str] | None = None) -> Non
 # Finds the parts without importing them, since colcon's Python need not have what they import.
 WHERE_SHARED = """
 import importlib.util, pathlib, runpy
-folder = {part: pathlib.Path(importlib.util.find_spec(f"perception.{part}").origin).parent for part in ("tasks", "training")}
-assert list((folder["training"] / "recipes").iterdir())
+tasks, training = (
+    pathlib.Path(importlib.util.find_spec(f"perception.{part}").origin).parent for part in ("tasks", "training")
+)
+assert list((training / "recipes").iterdir())
 for name in ("models", "tasks", "engines", "nodes", "cli"):
     assert importlib.util.find_spec(name) is None, f"{name} is visible as a top-level package"
-print(runpy.run_path(folder["tasks"] / "resources.py")["share"]("config"))
+print(runpy.run_path(tasks / "resources.py")["share"]("config"))
 """
 
 
@@ -78,7 +80,7 @@ def test_pip_installs(way: str, checkout: Path, tmp_path: Path) -> None:
     prefix = tmp_path / "prefix"
     run([sys.executable, "-m", "venv", "--without-pip", "--system-site-packages", str(prefix)], tmp_path)
     site = next((prefix / "lib").glob("python3*/site-packages"))
-    # This interpreter's packages, but not the perception that is installed there: its editable finder would answer first.
+    # This interpreter's packages, without the finder of the perception that is installed there: it would answer first.
     packages = [path for path in map(Path, sys.path) if path.name in ("site-packages", "dist-packages")]
     (site / "outer.pth").write_text("\n".join(map(str, packages)) + "\n")
     python = str(prefix / "bin/python3")
