@@ -85,19 +85,26 @@ def points_to_message(points: np.ndarray, header: Header, bgr: np.ndarray | None
             "expected (height, width, 3) for both"
         )
     height, width = points.shape[:2]
-    names: tuple[str, ...] = ("x", "y", "z")
-    points = content = points.astype(np.float32, copy=False)
-    if bgr is not None:
-        names = (*names, "rgb")
-        color = cv2.cvtColor(bgr, cv2.COLOR_BGR2BGRA).view(np.uint32) & 0x00FFFFFF  # 0x00RRGGBB
-        content = np.empty((height, width, 4), np.float32)
-        cv2.mixChannels([points, color.view(np.float32)], [content], [0, 0, 1, 1, 2, 2, 3, 3])
+    points = points.astype(np.float32, copy=False)
+    names = ("x", "y", "z") if bgr is None else ("x", "y", "z", "rgb")
+    data = bytes_of(points) if bgr is None else _colored(points, bgr)
     step = 4 * len(names)
     message = PointCloud2(header=header, height=height, width=width, point_step=step, row_step=step * width)
     message.fields = [
         PointField(name=name, offset=4 * index, datatype=PointField.FLOAT32, count=1)
         for index, name in enumerate(names)
     ]
-    message.data = bytes_of(content)
+    message.data = data
     message.is_dense = False
     return message
+
+
+def _colored(points: np.ndarray, bgr: np.ndarray) -> array.array[int]:
+    """The bytes of x, y, z and 0x00RRGGBB for every pixel, written straight into what the message holds."""
+    height, width = points.shape[:2]
+    color = cv2.cvtColor(bgr, cv2.COLOR_BGR2BGRA).view(np.uint32)
+    color &= 0x00FFFFFF
+    data: array.array[int] = array.array("B", b"\0") * (height * width * 16)
+    content = np.frombuffer(data, np.float32).reshape(height, width, 4)
+    cv2.mixChannels([points, color.view(np.float32)], [content], [0, 0, 1, 1, 2, 2, 3, 3])
+    return data
