@@ -193,6 +193,8 @@ def run_node(node_type: type[BaseNode], arguments: list[str] | None = None) -> i
         prepare()
         rclpy.init(args=arguments)
         node = node_type()  # type: ignore[call-arg]
+    except KeyboardInterrupt:
+        return 0
     except (ValueError, RuntimeError) as error:  # RuntimeError: what rclpy says of ROS arguments it cannot read
         print(f"{node_type.__name__}: {error}", file=sys.stderr)
         rclpy.try_shutdown()
