@@ -133,17 +133,28 @@ def requirements() -> list[str]:
 
 def leave_to_ros(wanted: list[str], pins: list[str]) -> tuple[list[str], list[str]]:
     """Drop ROS 2, and what the sourced ROS 2 was compiled against: NumPy and OpenCV stay those of the system."""
+    if not imports("rclpy", sys.executable):
+        raise SystemExit(
+            f"A ROS 2 is sourced, but {sys.executable} cannot import its rclpy. "
+            "Name the Python that ROS 2 was made for: make setup PYTHON=/usr/bin/python3"
+        )
     numpy = run([sys.executable, "-c", "import numpy; print(numpy.__version__)"]).strip()
-    has_opencv = subprocess.run([sys.executable, "-c", "import cv2"], capture_output=True, check=False).returncode == 0
+    has_opencv = imports("cv2", sys.executable)
     kept = [line for line in wanted if not line.startswith("ros-") and not (has_opencv and line.startswith("opencv"))]
-    # A newer NumPy of the same major version can read what was compiled with the older one, another cannot.
+    # A newer NumPy of the same major version can read what was compiled with the older one, another cannot. The pinned
+    # ml-dtypes (of onnx) asks for NumPy 2.
     limit = f"numpy<{int(numpy.split('.')[0]) + 1}"
-    return kept, [line for line in pins if not re.match(r"numpy\b|opencv", line)] + [limit]
+    return kept, [line for line in pins if not re.match(r"numpy\b|opencv|ml-dtypes", line)] + [limit]
+
+
+def imports(module: str, python: str) -> bool:
+    """Return whether an interpreter can import a module."""
+    return subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
 
 
 def vision_msgs() -> None:
     """Build vision_msgs, or say how to install it beside a sourced ROS 2."""
-    if subprocess.run([str(PYTHON), "-c", "import vision_msgs.msg"], capture_output=True, check=False).returncode == 0:
+    if imports("vision_msgs.msg", str(PYTHON)):
         return
     if ROS_DISTRO:
         raise SystemExit(
