@@ -7,7 +7,8 @@ from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
 from launch_ros.actions import Node
 
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+# mypy takes the folder launch/ of this repository for the package.
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity  # type: ignore[attr-defined]
 from perception.nodes.environment import prepare
 from perception.nodes.pipeline import Argument, NodeDescription, Pipeline, load_pipeline
 

@@ -24,7 +24,7 @@ def test_arguments_are_shown_with_default_and_choices(capsys: pytest.CaptureFixt
         ("threads:=few", "argument threads:=few must be an integer, such as 0"),
         (
             "respawn:=true",
-            "respawn:=true needs a process for each node: use ros2 launch, or systemd's Restart=on-failure",
+            "respawn:=true needs a process for each node: use ros2 launch, or Restart= of systemd",
         ),
     ],
 )
