@@ -12,7 +12,6 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.serialization import serialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
@@ -69,7 +68,8 @@ class ImageInput:
         self.topic = node.resolve_topic_name("image") + suffix
         self.info_topic = node.resolve_topic_name("camera_info")
         self._calibration: Calibration | None = None
-        self._info: bytes | None = None
+        self._info: CameraInfo | None = None
+        self._refusal = ""
         self._last = time.monotonic()
         self._silence_reported = False
         # Humble's rclpy gives callbacks the message alone.
@@ -101,15 +101,18 @@ class ImageInput:
 
     def _on_info(self, message: CameraInfo) -> None:
         message.header, header = Header(frame_id=message.header.frame_id), message.header
-        content = serialize_message(message)  # unlike messages, bytes are equal where both hold NaN
-        if content == self._info:  # the stamp aside, it is the one that is known
+        if message == self._info:  # the stamp aside, it is the one that is known
             return
-        self._info = content
+        self._info = message
+        refusal = ""
         try:
             self._calibration = calibration_from_message(message)
         except MessageError as error:
             self._calibration = None
-            self._refuse(f"{error} (topic {self.info_topic}, frame {header.frame_id!r})")
+            refusal = f"{error} (topic {self.info_topic}, frame {header.frame_id!r})"
+            if refusal != self._refusal:  # one with NaN is not equal to itself, but is refused in the same words
+                self._refuse(refusal)
+        self._refusal = refusal
 
     def silence(self, timeout: float) -> str:
         """Why no image came for `timeout` seconds, said in the log once; empty if images come. Call now and then."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,7 @@ class Robot(Node):
 
     def __init__(self, *topics: str, namespace: str = "/robot", transport: str = "raw", name: str = "robot") -> None:
         super().__init__(name, namespace=namespace)
+        self._born = time.time()  # the log is latched, and holds what was said to those before
         self.image: Any = None
         self.appear(transport)
         self.info = self.create_publisher(CameraInfo, "camera_info", 1)
@@ -89,9 +91,10 @@ class Robot(Node):
         return header
 
     def errors(self, level: int = 40) -> list[str]:
-        """What other nodes logged at this level (10 debug, 20 info, 30 warning, 40 error)."""
+        """What other nodes logged at this level (10 debug, 20 info, 30 warning, 40 error) since this one exists."""
         own = self.get_logger().name
-        return [log.msg for log in list(self.logs) if log.level == level and log.name != own]
+        logs = [log for log in list(self.logs) if log.level == level and log.name != own]
+        return [log.msg for log in logs if log.stamp.sec + log.stamp.nanosec * 1e-9 > self._born]
 
     def warnings(self) -> list[str]:
         return self.errors(30)
