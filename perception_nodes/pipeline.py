@@ -149,7 +149,8 @@ class Pipeline:
         Raises:
             ValueError: a topic's name is not one of ROS.
         """
-        return [self._resolve(node, values) for node in self._nodes if values.get(node.get("condition"), True)]
+        wanted = [node for node in self._nodes if "condition" not in node or values[node["condition"]]]
+        return [self._resolve(node, values) for node in wanted]
 
     def build_commands(self, values: Mapping[str, Any]) -> list[list[str]]:
         """The commands that build what the nodes load; none unless the argument `build` is true."""
