@@ -10,6 +10,7 @@ import numpy as np
 
 from perception.evaluation.frames import RGBDFrame
 from perception.evaluation.rgbd_folder import RGBDFolder
+from perception.evaluation.seven_scenes import SevenScenes
 from perception.tasks.geometry import Camera
 
 
@@ -61,9 +62,11 @@ def open_dataset(path: Path, split: str = "eval") -> Dataset:
     """
     if (path / split / "rgb").is_dir() and (path / split / "depth").is_dir():
         return NYUDepth(path, split)
+    if SevenScenes.is_at(path):
+        return SevenScenes(path)
     if (path / "rgb").is_dir() and (path / "camera.json").is_file():
         return RGBDFolder(path)
     raise ValueError(
         f"{path} holds no known data set; accepted: NYU Depth v2 as {path}/{split}/rgb and depth, "
-        "or a folder of RGB-D frames as rgb/, depth/ and camera.json"
+        "a folder of RGB-D frames as rgb/, depth/ and camera.json, or of 7-Scenes"
     )

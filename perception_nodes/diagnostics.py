@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from perception.nodes.node import BaseNode
 
 
+POINTS = ("p50", "p95", "p99", "max")
 COUNTS = ("received", "published", "dropped", "failed", "skipped", "bad_calibration")
 
 
@@ -39,7 +41,7 @@ class Reporter:
         values = {"rate_hz": f"{statistics.rate():.2f}"}
         values |= {name: str(counts[name]) for name in COUNTS}
         for stage, durations in statistics.spreads().items():
-            for name in ("p50", "p95", "p99", "max"):
+            for name in POINTS:
                 values[f"{stage}_{name}_ms"] = f"{1e3 * getattr(durations, name):.3f}"
         values |= node.describe()
         if (temperature := device_temperature()) is not None:
@@ -65,3 +67,21 @@ def device_temperature(root: Path = Path("/sys/class/thermal")) -> float | None:
         except (OSError, ValueError):
             continue  # a zone that is switched off cannot be read; the others still can
     return max(readings, default=None)
+
+
+def stages_of(values: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """Stage to percentile to milliseconds, read back from the values of a status."""
+    names = [key.removesuffix("_p50_ms") for key in values if key.endswith("_p50_ms")]
+    return {name: {point: float(values[f"{name}_{point}_ms"]) for point in POINTS} for name in names}
+
+
+def counts_of(values: Mapping[str, str]) -> dict[str, int]:
+    """Event to count, read back from the values of a status."""
+    return {name: int(values[name]) for name in COUNTS}
+
+
+def engine_of(values: Mapping[str, str]) -> dict[str, str]:
+    """What identifies the engine, read back from the values of a status."""
+    return {
+        name: values[name] for name in ("model", "target", "precision", "threads", "key", "device") if name in values
+    }

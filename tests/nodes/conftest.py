@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import threading
@@ -15,8 +14,9 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed; run tools/setup or source a ROS 2")
 
-from rclpy.executors import ShutdownException, SingleThreadedExecutor  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.task import Future  # noqa: E402
 
 from perception.nodes import model_node  # noqa: E402
 from perception.nodes.depth_node import DepthNode  # noqa: E402
@@ -73,12 +73,12 @@ class Graph:
     def __init__(self) -> None:
         self.executor = SingleThreadedExecutor()
         self.nodes: list[Any] = []
+        self._closing = Future()
         self._thread = threading.Thread(target=self._spin, name="graph", daemon=True)
         self._thread.start()
 
     def _spin(self) -> None:
-        with contextlib.suppress(ShutdownException):  # shut down while it waited
-            self.executor.spin()
+        self.executor.spin_until_future_complete(self._closing)  # shutdown() does not wait for callbacks
 
     def add(self, node: Any) -> Any:
         self.nodes.append(node)
@@ -86,9 +86,10 @@ class Graph:
         return node
 
     def close(self) -> None:
-        self.executor.shutdown(timeout_sec=5)
-        self._thread.join(timeout=5)
+        self._closing.set_result(None)
+        self._thread.join(timeout=10)
         assert not self._thread.is_alive()
+        self.executor.shutdown()
         for node in self.nodes:
             if hasattr(node, "close"):
                 node.close()

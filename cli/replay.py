@@ -1,0 +1,120 @@
+"""`perception replay` and `perception demo`: a source through the depth pipeline on real topics, measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+DEMO_FRAMES = 300
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    demo = subparsers.add_parser(
+        "demo", help="build the engine for this machine and show depth on a clip or your own input"
+    )
+    demo.add_argument(
+        "input", nargs="?", default="", help="folder, video, rosbag or /dev/videoN (default: a shipped clip)"
+    )
+    demo.add_argument("--frames", type=int, default=DEMO_FRAMES, help="depth maps to wait for (default: %(default)s)")
+    demo.set_defaults(run=run_demo)
+    replay = subparsers.add_parser(
+        "replay", help="replay a folder, video or rosbag through depth: latency, drops, accuracy"
+    )
+    replay.add_argument("input", help="folder of images or RGB-D frames, video, rosbag, /dev/videoN")
+    replay.add_argument(
+        "--frames", type=int, default=0, help="depth maps to wait for (default: as many as the input has)"
+    )
+    replay.set_defaults(run=run_replay)
+    for parser in (demo, replay):
+        parser.add_argument("--rate", type=float, default=0.0, help="frames per second; 0: the input's own")
+        parser.add_argument("--model", default="fastdepth", help="registered name or ONNX file (default: %(default)s)")
+        parser.add_argument("--target", default="auto", help="runtime of the engine (default: %(default)s)")
+        parser.add_argument("--precision", default="auto", help="precision of the engine (default: %(default)s)")
+        parser.add_argument("--threads", type=int, default=0, help="threads of the runtime; 0: all cores")
+        parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for report and picture")
+
+
+def run_demo(args: argparse.Namespace) -> int:
+    from perception import engines
+    from perception.evaluation import rooms
+
+    try:
+        engines.load(args.model, args.target, args.precision, args.threads).close()
+    except engines.EngineError as error:
+        print(f"building the engine first: {error}", flush=True)
+        engines.build(args.model, args.target, args.precision, progress=print)
+    args.input = args.input or str(rooms.CLIP)
+    return _run(args)
+
+
+def run_replay(args: argparse.Namespace) -> int:
+    from perception.nodes.sources import open_source
+
+    if not args.frames:
+        source = open_source(args.input)
+        args.frames = source.length or DEMO_FRAMES
+        source.close()
+    return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from perception.nodes.replay import Replay
+    from perception.nodes.session import keep_local
+
+    keep_local()
+    args.out.mkdir(parents=True, exist_ok=True)
+    parameters = {name: getattr(args, name) for name in ("model", "target", "precision", "threads")}
+    print(f"replaying {args.input} through {args.model} on real ROS topics; the nodes' logs are in {args.out / 'log'}")
+    with tqdm(total=args.frames, unit="frame") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.update(min(done, total) - bar.n)
+
+        report = Replay(args.input, args.frames, args.out, args.rate, parameters, progress).run()
+    report = {"command": " ".join(sys.argv), "machine": _machine()} | report
+    path = args.out / "report.json"
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    print(_summary(report))
+    print(f"\nreport: {path}\npicture (input, depth, overlay): {report['picture'] or 'none, no frame came any more'}")
+    return 0
+
+
+def _machine() -> dict[str, Any]:
+    import os
+
+    from perception.engines.device import cpu
+
+    distribution = os.environ.get("ROS_DISTRO", "wheels (jazzy)")
+    return {
+        "cpu": cpu().name,
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "ros": distribution,
+        "rmw": os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp"),
+    }
+
+
+def _summary(report: dict[str, Any]) -> str:
+    """The report as a person reads it."""
+    engine, counts = report["engine"], report["counts"]
+    lines = [
+        "",
+        f"engine     {engine['model']} on {engine['target']} in {engine['precision']}, {engine['threads']} threads",
+        f"frames     {report['frames']} depth maps at {report['rate_hz']} Hz, {report['memory_mib']} MiB resident",
+        "counts     " + ", ".join(f"{name} {count}" for name, count in counts.items() if count or name == "dropped"),
+        "",
+        f"{'stage (ms)':<20}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}",
+    ]
+    for stage, points in report["stages_ms"].items():
+        lines.append(f"{stage:<20}" + "".join(f"{points[point]:>8.2f}" for point in ("p50", "p95", "p99", "max")))
+    if accuracy := report.get("accuracy"):
+        scores = "  ".join(f"{name} {accuracy[name]:.3f}" for name in ("delta1", "rmse", "rel", "valid"))
+        lines += ["", f"accuracy   {scores}  over {accuracy['frames']:.0f} frames with true depth"]
+    return "\n".join(lines)

@@ -1,0 +1,102 @@
+"""A replay end to end: real processes, a real engine, real topics; then the report is held against the input."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed; the engine under test is built with it")
+
+from perception import engines
+from perception.cli.main import main
+from perception.evaluation.rgbd_folder import RGBDWriter
+from perception.nodes.session import Observer, Session, SessionError
+from perception.tasks.geometry import Camera
+
+FRAMES = 32
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frames with true depth, small enough for many a second."""
+    folder = tmp_path_factory.mktemp("replay") / "scene"
+    writer = RGBDWriter(folder, Camera(160, 120, 130, 130, 79.5, 59.5), 20.0, "Apache-2.0", "test")
+    rng = np.random.default_rng(0)
+    for _ in range(FRAMES):
+        noise = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (160, 120))
+        writer.write_frame(noise, np.full((120, 160), 2.5))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine_store(scene: Path) -> Path:
+    """A store with one built engine, which the processes under test find through the environment."""
+    store = scene.parent / "engines"
+    engines.build("fastdepth_pruned", "onnxruntime", "fp32", directory=store, frames=scene / "rgb")
+    return store
+
+
+def replay(scene: Path, out: Path, *options: str) -> int:
+    arguments = ["replay", str(scene), "--model", "fastdepth_pruned", "--out", str(out)]
+    return main([*arguments, "--target", "onnxruntime", "--precision", "fp32", *options])
+
+
+def test_report_and_picture(
+    scene: Path, engine_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PERCEPTION_ENGINES", str(engine_store))
+    assert replay(scene, tmp_path) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["engine"]["target"] == "onnxruntime" and report["engine"]["precision"] == "fp32"
+    assert report["frames"] >= FRAMES and 0 < report["rate_hz"] < 25
+    counts, stages = report["counts"], report["stages_ms"]
+    assert counts["failed"] == 0 and counts["published"] >= FRAMES
+    assert 0 <= counts["received"] - counts["published"] - counts["dropped"] - counts["skipped"] <= 2, (
+        "all but in flight"
+    )
+    assert {"receive", "wait", "decode", "preprocess", "infer", "publish", "latency", "age"} <= stages.keys()
+    assert all(0 <= s["p50"] <= s["p95"] <= s["p99"] <= s["max"] for s in stages.values())
+    assert stages["infer"]["p50"] < stages["latency"]["p50"] <= stages["age"]["p50"] + 1
+    assert report["accuracy"]["frames"] > FRAMES // 2 and 0 <= report["accuracy"]["delta1"] <= 1
+    picture = cv2.imread(report["picture"])
+    assert picture.shape == (120, 3 * 160, 3)
+    shown = [cv2.imread(str(path)) for path in sorted((scene / "rgb").glob("*.jpg"))]
+    assert min(np.abs(picture[:, :160].astype(int) - frame).mean() for frame in shown) < 3, (
+        "its left is one of the frames"
+    )
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_missing_engine_is_told_with_the_command(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "empty"))
+    assert replay(scene, tmp_path) == 1
+    assert "perception engines build fastdepth_pruned" in capsys.readouterr().err
+
+
+def test_missing_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert replay(tmp_path / "absent", tmp_path) == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_session_tells_what_an_ended_process_said(tmp_path: Path) -> None:
+    with Session(Observer, tmp_path) as session:
+        process = session.start("image_source_node", {"source": "/nowhere"})
+        with pytest.raises(SessionError, match="(?s)image_source_node ended with status 1.*/nowhere does not exist"):
+            session.wait(lambda: False, 20, "nothing")
+        assert process.poll() == 1
+    assert not session.processes
+
+
+def test_session_leaves_no_process(tmp_path: Path, scene: Path) -> None:
+    with Session(Observer, tmp_path) as session:
+        pid = session.start("image_source_node", {"source": str(scene), "loop": True}).pid
+        session.wait(lambda: session.observer.diagnostics.get("/image_source_node"), 20, "diagnostics")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
