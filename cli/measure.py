@@ -25,9 +25,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from perception.evaluation import rooms
     from perception.nodes.benchmark import Benchmark
     from perception.nodes.session import isolate
+    from perception.tasks.resources import share
 
     unknown = set(args.scenarios) - set(SCENARIOS)
     if unknown:
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     isolate()
     args.out.mkdir(parents=True, exist_ok=True)
     benchmark = Benchmark(
-        args.source or str(rooms.CLIP), args.out, args.model, args.target, args.precision, args.threads, args.seconds
+        args.source or str(share("clip")), args.out, args.model, args.target, args.precision, args.threads, args.seconds
     )
     path = args.out / "figures.json"
     figures = json.loads(path.read_text()) if path.is_file() else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 BEGIN, END = "<!-- parameters of {} -->", "<!-- end of parameters -->"
@@ -35,8 +34,10 @@ def tables() -> dict[str, str]:
 
     result = {}
     for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
-        module = importlib.import_module(f"{package.__name__}.{info.name}") if info.name.endswith("_node") else None
-        for kind in vars(module).values() if module and hasattr(module, "main") else ():
+        if not info.name.endswith("_node"):
+            continue
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        for kind in vars(module).values() if hasattr(module, "main") else ():
             if isinstance(kind, type) and issubclass(kind, BaseNode) and kind.__module__ == module.__name__:
                 result[info.name] = markdown_table(kind.parameters_type)
     return result
@@ -52,10 +53,6 @@ def updated(text: str, new: dict[str, str]) -> str:
         begin = BEGIN.format(name)
         if begin not in text:
             raise ValueError(f"the document has no place for {name}: put the lines {begin} and {END} where it belongs")
-        text = re.sub(
-            f"{re.escape(begin)}.*?{re.escape(END)}",
-            lambda _, b=begin, t=table: f"{b}\n{t}\n{END}",
-            text,
-            flags=re.DOTALL,
-        )
+        start = text.index(begin) + len(begin)
+        text = f"{text[:start]}\n{table}\n{text[text.index(END, start) :]}"
     return text

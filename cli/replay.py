@@ -40,14 +40,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run_demo(args: argparse.Namespace) -> int:
     from perception import engines
-    from perception.evaluation import rooms
+    from perception.tasks.resources import share
 
     try:
         engines.load(args.model, args.target, args.precision, args.threads).close()
     except engines.EngineError as error:
         print(f"building the engine first: {error}", flush=True)
         engines.build(args.model, args.target, args.precision, progress=print)
-    args.input = args.input or str(rooms.CLIP)
+    args.input = args.input or str(share("clip"))
     return _run(args)
 
 

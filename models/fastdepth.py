@@ -19,7 +19,9 @@ SKIPS = {1: 5, 2: 3, 3: 1}
 """Decoder block -> encoder layer whose output is added after that block's upsampling."""
 
 
-def _conv(inputs: int, outputs: int, kernel: int, activation: type[nn.Module], stride: int = 1, groups: int = 1):
+def _conv(
+    inputs: int, outputs: int, kernel: int, activation: type[nn.Module], stride: int = 1, groups: int = 1
+) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
@@ -46,10 +48,11 @@ class FastDepth(nn.Module):
 
     def __init__(self, encoder: tuple[int, ...], decoder: tuple[int, ...]) -> None:
         super().__init__()
-        first, *separable = zip((3, *encoder), encoder, ENCODER_STRIDES)
+        self.encoder_widths = encoder
+        first, *separable = zip((3, *encoder), encoder, ENCODER_STRIDES, strict=False)
         self.encoder = nn.ModuleList([_conv(first[0], first[1], 3, nn.ReLU6, stride=first[2])])
         self.encoder.extend(_separable(inputs, outputs, 3, nn.ReLU6, stride) for inputs, outputs, stride in separable)
-        widths = zip((encoder[-1], *decoder), decoder)
+        widths = zip((encoder[-1], *decoder), decoder, strict=False)
         self.decoder = nn.ModuleList(_separable(inputs, outputs, 5, nn.ReLU) for inputs, outputs in widths)
         self.head = _conv(decoder[-1], 1, 1, nn.ReLU)
         for module in self.modules():

@@ -13,7 +13,7 @@ from perception.nodes.node import run_node
 from perception.nodes.outputs import CalibrationOutput, ImageOutput, PointsOutput
 from perception.nodes.parameters import parameter
 from perception.tasks import depth as task
-from perception.tasks.geometry import back_project
+from perception.tasks.geometry import Camera, back_project
 from perception.tasks.image import Image, to_color
 
 
@@ -67,21 +67,21 @@ class DepthNode(ModelNode):
         depth = task.parse(outputs, job.fit, self.engine.config, parameters.min_depth, parameters.max_depth)
         if self._depth.wanted:
             self._depth.publish(Image(depth.metres, "32FC1"), header)
-        if self._camera_info.wanted and depth.camera:
+        if self._camera_info.wanted and job.calibration:
             self._camera_info.publish(job.calibration, header)
         if self._points.wanted and depth.camera:
-            points, colors = self._cloud(job, depth)
+            points, colors = self._cloud(job, depth.metres, depth.camera)
             self._points.publish(points, header, colors)
         if self._overlay.wanted:
             picture = task.overlay(to_color(job.image, "bgr"), depth, parameters.overlay_opacity)
             self._overlay.publish(Image(picture, "bgr8"), header)
 
-    def _cloud(self, job: Job, depth: task.Depth) -> tuple[np.ndarray, np.ndarray | None]:
-        assert depth.camera
+    def _cloud(self, job: Job, metres: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray | None]:
         parameters = self.parameters
-        metres = task.without_edges(depth.metres, parameters.points_edge) if parameters.points_edge else depth.metres
+        if parameters.points_edge:
+            metres = task.without_edges(metres, parameters.points_edge)
         every = np.s_[:: parameters.points_stride, :: parameters.points_stride]
-        points = back_project(metres, depth.camera)[every]
+        points = back_project(metres, camera)[every]
         return points, to_color(job.image, "bgr")[every] if parameters.points_color else None
 
 

@@ -89,7 +89,7 @@ class Session:
         self.processes[name] = process
         return process
 
-    def wait(self, condition: Callable[[], T], seconds: float, what: str) -> T:
+    def wait(self, condition: Callable[[], T | None], seconds: float, what: str) -> T:
         """The condition's first true value.
 
         Raises:

@@ -87,7 +87,7 @@ class Mixture:
         pairs = []
         for source in rng.choice(len(self.sources), count, p=np.asarray(self.shares) / np.sum(self.shares)):
             frames = self.sources[source]
-            pairs.append(augment(frames[rng.integers(len(frames))], size, focal, amount, rng))
+            pairs.append(augment(frames[int(rng.integers(len(frames)))], size, focal, amount, rng))
         images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).float() / 255
         return images, torch.from_numpy(np.stack([depth for _, depth in pairs]))[:, None]
 

@@ -40,8 +40,12 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu") -> Path:
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     sets = [open_dataset(data / source.path, source.split) for source in recipe.sources]
-    mixture = Mixture([list(frames) for frames in sets], [source.share for source in recipe.sources])
-    model = _started(recipe, data, mixture).to(device, memory_format=torch.channels_last)
+    mixture = Mixture(
+        [[frames[index] for index in range(len(frames))] for frames in sets],
+        [source.share for source in recipe.sources],
+    )
+    model = _started(recipe, data, mixture).to(device)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model)
     optimizer = _optimizer(model, recipe)
     first = _resume(out / "checkpoint.pt", recipe, model, average, optimizer)
@@ -95,15 +99,13 @@ def _started(recipe: Recipe, data: Path, mixture: Mixture) -> nn.Module:
     model = create_model(recipe.model, pretrained=False)
     assert isinstance(model, FastDepth)
     if recipe.start:
-        widths = tuple(
-            layer[-1][1].num_features if len(layer) == 2 else layer[1].num_features for layer in model.encoder
-        )
-        layers = resize_widths(
-            read_mobilenet_v1_tflite(data / recipe.start), widths, np.random.default_rng(recipe.seed)
-        )
+        original = read_mobilenet_v1_tflite(data / recipe.start)
+        layers = resize_widths(original, model.encoder_widths, np.random.default_rng(recipe.seed))
         images, _ = mixture.batch(0, recipe.seed, 32, 224, recipe.focal, recipe.augmentation)
         start_encoder(model, layers, images)
-    nn.init.constant_(model.head[1].bias, 2.7)  # the data's median depth in metres: the last ReLU starts out open
+    norm = model.head[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    nn.init.constant_(norm.bias, 2.7)  # the data's median depth in metres: the last ReLU starts out open
     return model
 
 

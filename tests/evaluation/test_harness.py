@@ -33,7 +33,7 @@ def test_means_over_frames() -> None:
 
 
 def test_half_the_field_of_view_leaves_the_metres() -> None:
-    """A flat scene seen through twice the focal length: a network that answers in angles says half, the camera doubles."""
+    """Through twice the focal length a network that answers in angles says half, and the lens rule doubles it."""
     narrow = Camera(64, 48, 2 * CAMERA.fx, 2 * CAMERA.fy, 31.5, 23.5)
     wide_depth = predict_depth(brightness, CONFIG, frame(40, 4.0)).metres
     narrow_depth = predict_depth(lambda image: brightness(image // 2), CONFIG, frame(40, 4.0, narrow)).metres

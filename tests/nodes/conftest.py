@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed; run tools/setup or source a ROS 2")
+rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed; run tools/set_up.py or source a ROS 2")
 
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
@@ -21,6 +21,7 @@ from rclpy.task import Future  # noqa: E402
 from perception.nodes import model_node  # noqa: E402
 from perception.nodes.depth_node import DepthNode  # noqa: E402
 from perception.nodes.environment import prepare  # noqa: E402
+from perception.nodes.session import keep_local  # noqa: E402
 from perception.tasks.config import ModelConfig, Output  # noqa: E402
 
 FOCAL = (0.9, 1.2)
@@ -51,8 +52,7 @@ class FakeEngine:
 @pytest.fixture(scope="session", autouse=True)
 def ros() -> Iterator[None]:
     os.environ["ROS_DOMAIN_ID"] = str(100 + os.getpid() % 100)
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"  # Jazzy and later
-    os.environ["ROS_LOCALHOST_ONLY"] = "1"  # Humble
+    keep_local()
     prepare()
     rclpy.init()
     yield

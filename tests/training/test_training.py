@@ -92,7 +92,7 @@ def test_prefetch_keeps_order_and_passes_errors_on() -> None:
 
 def folded_layers(rng: np.random.Generator, widths: tuple[int, ...]) -> list:
     layers = [(rng.normal(0, 0.3, (widths[0], 3, 3, 3)), rng.normal(0, 0.1, widths[0]))]
-    for inputs, outputs in zip(widths, widths[1:]):
+    for inputs, outputs in zip(widths, widths[1:], strict=False):
         layers.append((rng.normal(0, 0.5, (inputs, 1, 3, 3)), rng.normal(0, 0.1, inputs)))
         layers.append((rng.normal(0, 1 / np.sqrt(inputs), (outputs, inputs, 1, 1)), rng.normal(0, 0.1, outputs)))
     return [(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in layers]
@@ -154,10 +154,10 @@ def test_tflite_encoder_is_read_in_full() -> None:
 
 
 def small_recipe(**changes: object) -> Recipe:
-    fields = dict(
-        name="small", model="fastdepth_pruned", focal=FOCAL, sources=(Source("nyu", split="eval"),),
-        stages=(Stage(2, 32, 2), Stage(2, 64, 2)), data_licence="none", evaluate="nyu", warmup=1,
-    )  # fmt: skip
+    fields = {
+        "name": "small", "model": "fastdepth_pruned", "focal": FOCAL, "sources": (Source("nyu", split="eval"),),
+        "stages": (Stage(2, 32, 2), Stage(2, 64, 2)), "data_licence": "none", "evaluate": "nyu", "warmup": 1,
+    }  # fmt: skip
     return Recipe(**fields | changes)  # type: ignore[arg-type]
 
 
