@@ -6,6 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from perception.engines.errors import EngineError
-from perception.engines.graph import OPSET, finish, read_config, sink_resizes
+from perception.engines.graph import OPSET, finish, read_config, sink_resizes, to_bytes
 from perception.models import create_model, list_models, model_config
 from perception.tasks.config import ModelConfig
 
@@ -62,12 +63,15 @@ class ModelSource:
         self.model = name
         self.identity = self.config.weights_sha256
 
+    @cached_property
+    def _exported(self) -> bytes:
+        model = finish(_export(self._module, self.config), self.config)
+        read_config(model, f"the export of {self.model!r}")
+        return to_bytes(model)
+
     def plain(self) -> onnx.ModelProto:
         """The float32 graph as PyTorch exports it, BatchNorm folded, with our metadata."""
-        model = _export(self._module, self.config)
-        finish(model, self.config)
-        read_config(model, f"the export of {self.model!r}")
-        return model
+        return onnx.ModelProto.FromString(self._exported)
 
     def graph(self) -> onnx.ModelProto:
         """The float32 graph that engines are built from."""

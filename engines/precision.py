@@ -7,7 +7,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from perception.engines.errors import EngineError
-from perception.engines.graph import constants
 
 FLOAT_INPUTS = {"Resize": (1, 2)}
 """Inputs that the operator's definition wants in float32 whatever the data is: regions and scales of Resize."""
@@ -38,7 +37,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 def _half(tensor: onnx.TensorProto) -> np.ndarray:
     values = numpy_helper.to_array(tensor)
     largest = float(np.abs(values).max(initial=0))
-    if largest > np.finfo(np.float16).max:
+    if largest > float(np.finfo(np.float16).max):
         raise EngineError(
             f"weight {tensor.name!r} reaches {largest:.3g}, and float16 ends at 65504; use --precision fp32 or int8"
         )
@@ -54,16 +53,8 @@ def _cast_output(graph: onnx.GraphProto, output: str) -> None:
     graph.node.append(helper.make_node("Cast", [inner], [output], name=f"{output}_to_fp32", to=TensorProto.FLOAT))
 
 
-def is_quantized(model: onnx.ModelProto) -> bool:
-    """Whether a graph carries explicit quantisation."""
-    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
-
-
 def is_float32(model: onnx.ModelProto) -> bool:
-    """Whether a graph is the float32 definition: no 8-bit and no half-precision arithmetic."""
+    """Whether a graph is a float32 definition: without 8-bit and without half-precision arithmetic."""
+    quantized = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
     halves = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-    return (
-        not is_quantized(model)
-        and all(tensor.dtype not in (np.float16,) for tensor in constants(model).values())
-        and (not any(tensor.data_type in halves for tensor in model.graph.initializer))
-    )
+    return not quantized and not any(tensor.data_type in halves for tensor in model.graph.initializer)

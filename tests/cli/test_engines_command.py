@@ -1,0 +1,77 @@
+"""`perception engines` from the outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from perception.cli.main import main
+from perception.engines.export import ModelSource
+from perception.engines.graph import to_bytes
+
+SIZE = ["--size", "32x32"]
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    folder = tmp_path / "rgb"
+    folder.mkdir()
+    for index, image in enumerate(np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), np.uint8)):
+        cv2.imwrite(str(folder / f"{index:02}.png"), image)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch) -> Path:
+    monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "engines"))
+    return tmp_path / "engines"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """FastDepth with random weights in a file: a registered model without weights is random anew in each process."""
+    path = tmp_path_factory.mktemp("model") / "small.onnx"
+    path.write_bytes(to_bytes(ModelSource("fastdepth_pruned", (32, 32)).graph()))
+    return str(path)
+
+
+def test_build_then_list_then_no_need(model: str, frames: Path, capsys) -> None:
+    command = ["engines", "build", model, "--target", "openvino", "--precision", "fp32", "--frames", str(frames)]
+    assert main(command) == 0
+    assert "parity" in (built := capsys.readouterr().out)
+    assert "openvino-fp32.json" in built
+    assert main([*command, "--if-needed"]) == 0
+    assert "small.onnx" not in (again := capsys.readouterr().out)
+    assert "fastdepth_pruned is built: openvino" in again
+    assert main(["engines", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert "fastdepth: depth, rgb 224x224, code Apache-2.0" in listed
+    assert "small-32x32-openvino-fp32: key " in listed and ", fresh" in listed
+
+
+def test_bench_names_threads_baseline_and_winner(model: str, frames: Path, capsys) -> None:
+    command = ["engines", "bench", model, "--precision", "fp32", "--threads", "1", "--frames", str(frames)]
+    assert main(command) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("[")]
+    assert lines[0].startswith("fastdepth_pruned 32x32 on ") and lines[0].endswith("1 threads")
+    assert lines[2].split()[:2] == ["plain", "fp32"]
+    assert {line.split()[0] for line in lines[3:-1]} == {"openvino", "onnxruntime"}
+    assert lines[-1].startswith("fastest that passes parity: ")
+
+
+def test_check_and_export(model: str, tmp_path: Path, capsys) -> None:
+    assert main(["engines", "check", model]) == 0
+    assert capsys.readouterr().out.count("TensorRT 10.3 parses every operator") == 3
+    assert main(["engines", "export", "fastdepth_pruned", str(tmp_path / "out.onnx"), *SIZE]) == 0
+    assert main(["engines", "check", str(tmp_path / "out.onnx")]) == 0
+
+
+def test_mistakes_are_one_sentence(tmp_path: Path, capsys) -> None:
+    assert main(["engines", "build", "fastdepht", "--frames", str(tmp_path)]) == 1
+    assert "has 0 images" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["engines", "check", "fastdepth", "--size", "big"])
+    assert "write height x width, as in 224x224" in capsys.readouterr().err

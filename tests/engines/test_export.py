@@ -1,0 +1,72 @@
+"""Every registered model as a graph: interface, results, reproducible bytes, and whether a Jetson can take it."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+
+from perception.engines.errors import EngineError
+from perception.engines.export import FromImage, ModelSource, registered_models
+from perception.engines.graph import read_config, to_bytes
+from perception.engines.trt_support import check_precisions
+from perception.models import list_models
+
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope="module", params=list_models())
+def source(request: pytest.FixtureRequest) -> ModelSource:
+    torch.manual_seed(0)
+    return ModelSource(request.param, SIZE)
+
+
+def _image(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (1, *SIZE, 3), np.uint8)
+
+
+def test_the_graph_takes_bytes_and_computes_what_the_model_computes(source: ModelSource) -> None:
+    model = source.graph()
+    assert read_config(model, source.model) == source.config
+    assert [node.op_type for node in model.graph.node[:3]] == ["Cast", "Transpose", "Mul"]
+    assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+    session = ort.InferenceSession(to_bytes(model))
+    expected = next(source.reference([_image()]))
+    names = list(expected)
+    for name, got in zip(names, session.run(names, {"image": _image()}), strict=True):
+        np.testing.assert_allclose(got, expected[name], rtol=1e-3, atol=1e-4 * np.abs(expected[name]).max())
+
+
+def test_bytes_are_reproducible_and_hold_no_path(source: ModelSource) -> None:
+    data = to_bytes(source.graph())
+    torch.manual_seed(0)
+    assert data == to_bytes(ModelSource(source.model, SIZE).graph())
+    assert b"site-packages" not in data and b".py" not in data
+
+
+def test_tensorrt_10_3_can_parse_it(source: ModelSource) -> None:
+    assert check_precisions(source) == {"fp32": [], "fp16": [], "int8": []}
+
+
+def test_the_program_runs_without_the_definition(source: ModelSource) -> None:
+    program = torch.export.load(io.BytesIO(source.program())).module()
+    got = program(torch.from_numpy(_image()))[0].detach().numpy()
+    np.testing.assert_allclose(got, next(iter(next(source.reference([_image()])).values())), rtol=1e-5)
+
+
+def test_mean_and_std_are_in_the_graph() -> None:
+    config = registered_models()[0].replace(mean=(0.5, 0.25, 0.0), std=(0.5, 1.0, 2.0))
+    module = FromImage(torch.nn.Identity(), config)
+    image = torch.tensor([255, 51, 102], dtype=torch.uint8).reshape(1, 1, 1, 3)
+    got = module(image)[0].reshape(3)
+    torch.testing.assert_close(got, torch.tensor([1.0, -0.05, 0.2]))
+
+
+def test_unknown_names_and_impossible_sizes() -> None:
+    with pytest.raises(EngineError, match="unknown model 'slowdepth'; available models: fastdepth"):
+        ModelSource("slowdepth")
+    with pytest.raises(EngineError, match="multiples of 32"):
+        ModelSource("fastdepth", (100, 100))

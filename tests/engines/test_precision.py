@@ -1,0 +1,39 @@
+"""Half precision in the graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, numpy_helper
+from tiny import random_frames, tiny_graph
+
+from perception.engines.errors import EngineError
+from perception.engines.precision import is_float32, to_fp16
+
+
+def test_weights_are_half_and_outputs_are_not() -> None:
+    half = to_fp16(tiny_graph())
+    onnx.checker.check_model(half, full_check=True)
+    kinds = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    assert kinds.pop("scales") == TensorProto.FLOAT  # Resize wants its scales in float32
+    assert set(kinds.values()) == {TensorProto.FLOAT16}
+    assert half.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    frame = random_frames(1)[0]
+    expected, got = (
+        ort.InferenceSession(m.SerializeToString()).run(None, {"image": frame})[0] for m in (tiny_graph(), half)
+    )
+    assert 0 < np.abs(got - expected).max() < 0.01
+
+
+def test_a_weight_beyond_half_precision_is_named() -> None:
+    model = tiny_graph()
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.full((8, 3, 3, 3), 1e5, np.float32), "stem"))
+    with pytest.raises(EngineError, match="'stem' reaches 1e\\+05, and float16 ends at 65504"):
+        to_fp16(model)
+
+
+def test_float32_definitions_are_told_from_others() -> None:
+    assert is_float32(tiny_graph())
+    assert not is_float32(to_fp16(tiny_graph()))
