@@ -189,12 +189,13 @@ class ModelNode(BaseNode):
         start = time.perf_counter()
         self.publish(job, outputs)
         now = time.perf_counter()
+        here = now - frame.arrived
         stages["publish"] = now - start
-        stages["latency"] = stages.get("receive", 0.0) + now - frame.arrived
+        stages["latency"] = stages.get("receive", 0.0) + here
         stages["overhead"] = stages["latency"] - stages["infer"]
-        stages["callback_overhead"] = stages["overhead"] - stages["receive"]
+        stages["callback_overhead"] = here - stages["infer"]
         if "transport" in stages:
-            stages["age"] = stages["transport"] + now - frame.arrived
+            stages["age"] = stages["transport"] + here
         self.statistics.time(stages)
         self.statistics.count("published")
 

@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Log, SetParametersResult
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -46,6 +47,7 @@ class Robot(Node):
         self.appear(transport)
         self.info = self.create_publisher(CameraInfo, "camera_info", 1)
         self.got: dict[str, dict[int, Any]] = {topic: {} for topic in topics}
+        self._callers: dict[str, Client] = {}
         self.logs: list[Log] = []
         self.statuses: list[DiagnosticStatus] = []
         for topic in topics:
@@ -105,11 +107,11 @@ class Robot(Node):
 
     def call(self, kind: type, name: str, request: Any, seconds: float = 10.0) -> Any:
         """The response of a service of another node; call it from outside the executor."""
-        client = self.create_client(kind, name)
-        wait_until(client.service_is_ready, what=name)
-        future = client.call_async(request)
+        if name not in self._callers:
+            self._callers[name] = self.create_client(kind, name)
+        wait_until(self._callers[name].service_is_ready, what=name)
+        future = self._callers[name].call_async(request)
         wait_until(future.done, seconds, f"the response of {name}")
-        self.destroy_client(client)
         return future.result()
 
     def set(self, node: str, together: bool = False, **values: Any) -> list[SetParametersResult]:
