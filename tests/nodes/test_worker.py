@@ -163,17 +163,44 @@ def test_a_slow_publisher_neither_reorders_nor_doubles_a_step() -> None:
     assert overlaps > 0
 
 
+class SlowLock:
+    """A lock whose first owner is held up before it gets it, as a thread may be at any time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._first = True
+        self.release = self._lock.release
+
+    def acquire(self) -> None:
+        if self._first:
+            self._first = False
+            time.sleep(0.05)
+        self._lock.acquire()
+
+
+@pytest.mark.parametrize(("lock", "step"), [("_inferring", "prepare"), ("_finishing", "infer")])
+def test_a_thread_held_up_between_two_steps_is_not_overtaken(lock: str, step: str) -> None:
+    recorder = Recorder()
+    setattr(recorder.worker, lock, SlowLock())
+    with serving(recorder):
+        recorder.worker.put(1)
+        until(lambda: recorder.reached(step, 1, "end"), f"{step} to end")
+        recorder.worker.put(2)
+        until(lambda: len(recorder.done("finish")) == 2, "both items")
+    assert recorder.done("infer") == recorder.done("finish") == [1, 2]
+
+
 def test_the_next_item_is_taken_just_before_the_engine_is_free() -> None:
     """Under overload an item taken at once would be a whole inference old; one taken after it would keep it idle."""
     recorder = Recorder()
-    recorder.seconds = {"prepare": 0.002, "infer": 0.04, "finish": 0.0}
+    recorder.seconds["infer"] = 0.08
     with serving(recorder):
         item = 0
-        while len(recorder.done("infer")) < 30:
+        while len(recorder.done("infer")) < 22:
             recorder.worker.put(item)
             item += 1
             time.sleep(0.003)
-    served = recorder.done("finish")[15:]  # the first ones teach it how long the engine takes
+    served = recorder.done("finish")[12:]  # the first ones teach it how long the engine takes
     taken = [
         (recorder.times["prepare", "begin", following] - recorder.times["infer", "begin", item])
         / (recorder.times["infer", "end", item] - recorder.times["infer", "begin", item])
