@@ -10,7 +10,7 @@ setup:  ## Make the virtual environment with everything pinned (PYTHON=python3.1
 	@$(PYTHON) tools/set_up.py $(VENV)
 
 demo: setup  ## Depth on real ROS 2 topics: report and picture in out/ (INPUT=folder, video, rosbag or /dev/videoN)
-	@. tools/environment.sh && $(VENV)/bin/perception demo $(if $(INPUT),--input "$(INPUT)")
+	@. tools/environment.sh && $(VENV)/bin/perception demo $(if $(INPUT),"$(INPUT)")
 
 test: setup  ## Run the tests
 	@. tools/environment.sh && $(VENV)/bin/python3 -m pytest $(ARGS)

@@ -71,13 +71,14 @@ def node_executables() -> list[str]:
     """Write one executable for each `perception_nodes/*_node.py`, and return their paths."""
     target = Path("build", "executables")
     target.mkdir(parents=True, exist_ok=True)
-    nodes = sorted(path.stem for path in (ROOT / "perception_nodes").glob("*_node.py"))
+    modules = (ROOT / "perception_nodes").glob("*_node.py")
+    nodes = sorted(path.stem for path in modules if "def main(" in path.read_text())  # the others are bases
     return [str(shutil.copy(ROOT / "tools" / "node_executable", target / node)) for node in nodes]
 
 
 def data_files() -> list[tuple[str, list[str]]]:
     """Return what goes where under the prefix: the ament index, share/perception and lib/perception."""
-    shared = [path.relative_to(ROOT) for folder in ("launch", "config") for path in files_below(folder)]
+    shared = [path.relative_to(ROOT) for folder in ("launch", "config", "clip") for path in files_below(folder)]
     return [
         ("share/ament_index/resource_index/packages", ["resource/perception"]),
         ("share/perception", ["package.xml"]),

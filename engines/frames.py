@@ -14,7 +14,7 @@ from perception.tasks.image import Image, preprocess
 from perception.tasks.resources import share
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-SHIPPED = "evaluation/clip/rgb"
+SHIPPED = "clip/rgb"
 PARITY_FRAMES = 16
 CALIBRATION_FRAMES = 32
 

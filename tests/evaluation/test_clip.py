@@ -11,7 +11,7 @@ import pytest
 from perception.evaluation.rgbd_folder import RGBDFolder
 from perception.tasks.geometry import back_project
 
-CLIP = Path(__file__).parents[2] / "evaluation" / "clip"
+CLIP = Path(__file__).parents[2] / "clip"
 
 
 @pytest.fixture(scope="module")
