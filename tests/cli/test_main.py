@@ -42,7 +42,7 @@ def test_without_a_command_the_usage_is_shown(capsys) -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    heavy = "torch rclpy onnx onnxruntime openvino cv2".split()
+    heavy = ["torch", "rclpy", "onnx", "onnxruntime", "openvino", "cv2"]
     code = (
         "import sys\nfrom perception.cli.main import build_parser\nbuild_parser()\n"
         f"print([name for name in {heavy} if name in sys.modules])"
