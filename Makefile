@@ -15,11 +15,12 @@ demo: setup  ## Depth on real ROS 2 topics: report and picture in out/ (INPUT=fo
 test: setup  ## Run the tests
 	@. tools/environment.sh && $(VENV)/bin/python3 -m pytest $(ARGS)
 
-lint: setup  ## Check style with ruff and types with mypy
+lint: setup  ## Check style with ruff and types with mypy, the TensorRT file against its real bindings
 	@$(VENV)/bin/ruff check .
 	@mkdir -p build/links && cd build/links && $(abspath $(VENV))/bin/python3 ../../setup.py --quiet --version
 	@$(VENV)/bin/mypy -p perception
 	@$(VENV)/bin/mypy tools setup.py
+	@$(VENV)/bin/python3 tools/tensorrt_stubs.py
 
 clean:  ## Remove what was built here, the virtual environment too
 	rm -rf $(VENV) build install log out *.egg-info

@@ -26,6 +26,9 @@ SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.ERROR,
 )
 
+SWITCH_SECONDS = 2e-4
+"""How soon a thread that waits for the interpreter gets it: Python's 5 ms are as long as a whole frame may take."""
+
 
 @dataclasses.dataclass(frozen=True)
 class NodeParameters(Parameters):
@@ -165,6 +168,7 @@ class BaseNode(LifecycleNode):
 
 def spin(nodes: list[BaseNode]) -> int:
     """Start the nodes, serve them until SIGINT or SIGTERM, and close them; the exit status."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     executor = SingleThreadedExecutor()
     for node in nodes:
         executor.add_node(node)

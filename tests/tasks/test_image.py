@@ -126,3 +126,16 @@ def test_preprocess_gives_the_models_size_and_color_order(encoding: str, order: 
     pixels = preprocess(picture(encoding, color), config)
     assert pixels.shape == (1, 32, 64, 3) and pixels.dtype == np.uint8 and pixels.flags.c_contiguous
     assert np.abs(pixels[0].astype(int) - (color if order == "rgb" else color[::-1])).max() <= 4
+
+
+@pytest.mark.parametrize("size", [(480, 640), (720, 1280), (1080, 1920), (426, 561), (240, 320), (100, 150)])
+def test_area_averages_what_it_leaves_out(size: tuple[int, int]) -> None:
+    """A checkerboard finer than the target is grey after averaging; a smooth ramp stays where it is."""
+    rows, columns = np.indices(size)
+    shrinks = min(size) >= 2 * 96
+    checkers = resize(((rows + columns) % 2 * 200).astype(np.uint8), (96, 128), "area")
+    if shrinks:
+        assert np.abs(checkers.astype(int) - 100).mean() < 25
+    ramp = resize((columns * 250 / size[1]).astype(np.float32), (96, 128), "area")
+    expected = ((np.arange(128) + 0.5) * size[1] / 128 - 0.5) * 250 / size[1]
+    assert ramp.shape == (96, 128) and np.abs(ramp - expected)[:, 1:-1].max() < 2 * 250 / size[1]
