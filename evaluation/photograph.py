@@ -28,8 +28,11 @@ class Sensor:
         """Settings as cheap cameras have them."""
         warm = draw.uniform(-0.14, 0.12)
         return cls(
-            target=draw.uniform(0.14, 0.34), shot=draw.uniform(0.004, 0.03), read=draw.uniform(0.001, 0.008),
-            blur=draw.uniform(0.25, 0.7), vignette=draw.uniform(0.0, 0.3),
+            target=draw.uniform(0.14, 0.34),
+            shot=draw.uniform(0.004, 0.03),
+            read=draw.uniform(0.001, 0.008),
+            blur=draw.uniform(0.25, 0.7),
+            vignette=draw.uniform(0.0, 0.3),
             balance=np.array([1 + warm, 1 + draw.uniform(-0.03, 0.02), 1 - warm], dtype=np.float32),
             contrast=draw.uniform(0.95, 1.2),
         )

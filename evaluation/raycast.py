@@ -162,8 +162,9 @@ class Scene:
         shape = (camera.height * samples, camera.width * samples)
         if whole:
             pixel = (hits.t / (camera.fx * samples)).astype(np.float32)
-            light = _smoothed(light.reshape(*shape, 3), points.reshape(*shape, 3), smooth.reshape(*shape, 3),
-                              pixel.reshape(shape)).reshape(-1, 3)
+            light = _smoothed(
+                light.reshape(*shape, 3), points.reshape(*shape, 3), smooth.reshape(*shape, 3), pixel.reshape(shape)
+            ).reshape(-1, 3)
         albedo = self._albedo(hits, hits.t / (camera.fx * samples), np.einsum("nx,nx->n", flat, toward))
         colour = albedo * light + albedo * self.emission[hits.triangle, None].astype(np.float32)
         self._add_reflections(colour, hits, points, flat, smooth, toward, rng)
@@ -231,8 +232,14 @@ class Scene:
         return radiance
 
     def _add_reflections(
-        self, colour: np.ndarray, hits: Hits, points: np.ndarray, flat: np.ndarray, smooth: np.ndarray,
-        toward: np.ndarray, rng: np.random.Generator,
+        self,
+        colour: np.ndarray,
+        hits: Hits,
+        points: np.ndarray,
+        flat: np.ndarray,
+        smooth: np.ndarray,
+        toward: np.ndarray,
+        rng: np.random.Generator,
     ) -> None:
         """Mirrors the surroundings in glossy surfaces (Schlick's Fresnel term), slightly blurred; changes `colour`."""
         glossy = np.flatnonzero(self.gloss[hits.triangle] > 0.005)

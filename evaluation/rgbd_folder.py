@@ -62,8 +62,11 @@ class RGBDWriter:
         if rgb.shape != (height, width, 3):
             raise ValueError(f"rgb of shape {rgb.shape} does not fit the camera; expected {(height, width, 3)}")
         name = f"{self.count:06d}"
-        _write_image(self.folder / "rgb" / f"{name}.jpg", rgb[..., ::-1],
-                     [cv2.IMWRITE_JPEG_QUALITY, self.quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+        _write_image(
+            self.folder / "rgb" / f"{name}.jpg",
+            rgb[..., ::-1],
+            [cv2.IMWRITE_JPEG_QUALITY, self.quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
+        )
         if depth is not None:
             _fraction(depth.shape, (height, width))
             codes = np.nan_to_num(np.asarray(depth, np.float64) * DEPTH_SCALE, nan=0, posinf=0, neginf=0).round()
@@ -123,8 +126,10 @@ class RGBDFolder:
             return None, 30.0, DEPTH_SCALE, {}
         try:
             about = json.loads(path.read_text())
-            camera = Camera(*(int(about[key]) for key in ("width", "height")),
-                            *(float(about[key]) for key in ("fx", "fy", "cx", "cy")))
+            camera = Camera(
+                *(int(about[key]) for key in ("width", "height")),
+                *(float(about[key]) for key in ("fx", "fy", "cx", "cy")),
+            )
             return camera, float(about.get("fps", 30)), float(about.get("depth_scale", DEPTH_SCALE)), about
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             message = f"{path} is not a camera description ({error!r}); it needs width, height, fx, fy, cx, cy"

@@ -19,8 +19,11 @@ def table(stuff: Materials, width: float, depth: float, height: float) -> Assemb
     x, y, leg = width / 2 - 0.06, depth / 2 - 0.06, draw.length(0.03, 0.07)
     z = (height - top) / 2
     if kind == "pedestal":
-        made.lathe([(0, 0), (0.28, 0), (0.26, 0.03), (0.05, 0.08), (0.04, height - top - 0.05), (0.14, height - top)],
-                   (0, 0, 0), under)
+        made.lathe(
+            [(0, 0), (0.28, 0), (0.26, 0.03), (0.05, 0.08), (0.04, height - top - 0.05), (0.14, height - top)],
+            (0, 0, 0),
+            under,
+        )
     elif kind == "trestle":
         for side in (0.1 - x, x - 0.1):
             made.box((leg, depth * 0.8, height - top), (side, 0, z), under)
@@ -113,8 +116,14 @@ def sofa(stuff: Materials, seats: int) -> Assembly:
         made.cushion((place - 0.01, depth - 0.26, 0.16), (x, -0.1, 0.38), 0.06, cover)
         made.cushion((place - 0.02, 0.18, 0.4), (x, depth / 2 - 0.26, 0.62), 0.08, cover, roll=-0.2)
     for _ in range(draw.integer(0, seats)):
-        made.cushion((0.42, 0.16, 0.42), (draw.uniform(-0.4, 0.4) * width * 0.7, 0.02, 0.65), 0.08, stuff.fabric(),
-                     draw.uniform(-0.3, 0.3), -0.4)
+        made.cushion(
+            (0.42, 0.16, 0.42),
+            (draw.uniform(-0.4, 0.4) * width * 0.7, 0.02, 0.65),
+            0.08,
+            stuff.fabric(),
+            draw.uniform(-0.3, 0.3),
+            -0.4,
+        )
     return made
 
 
@@ -129,8 +138,14 @@ def bed(stuff: Materials) -> Assembly:
     pillows = 1 if width < 1.3 else 2
     for side in range(pillows):
         x = (side - (pillows - 1) / 2) * width / 2
-        made.cushion((min(0.7, width * 0.45 + 0.1), 0.42, 0.16), (x, length / 2 - 0.3, height + 0.07), 0.07,
-                     stuff.fabric(), draw.uniform(-0.15, 0.15), 0.25)
+        made.cushion(
+            (min(0.7, width * 0.45 + 0.1), 0.42, 0.16),
+            (x, length / 2 - 0.3, height + 0.07),
+            0.07,
+            stuff.fabric(),
+            draw.uniform(-0.15, 0.15),
+            0.25,
+        )
     head = draw.length(0.9, 1.25)
     if kind == "panel":
         made.box((width + 0.06, 0.06, head), (0, length / 2 + 0.03, head / 2), wood)
@@ -169,8 +184,13 @@ def shelf(stuff: Materials) -> Assembly:
 
 
 def cabinet(
-    stuff: Materials, width: float, depth: float, height: float, rows: int | None = None,
-    front: Material | None = None, plinth: float = 0.06,
+    stuff: Materials,
+    width: float,
+    depth: float,
+    height: float,
+    rows: int | None = None,
+    front: Material | None = None,
+    plinth: float = 0.06,
 ) -> Assembly:
     """A body with doors, or with `rows` of drawers, and handles of the room's kind."""
     draw, kind, front = stuff.draw, stuff.draw.variant("cabinet"), front or stuff.front()
@@ -192,8 +212,13 @@ def cabinet(
 
 
 def _handle(
-    made: Assembly, stuff: Materials, kind: str, centre: tuple[float, float, float], size: tuple[float, float],
-    column: int, rows: int,
+    made: Assembly,
+    stuff: Materials,
+    kind: str,
+    centre: tuple[float, float, float],
+    size: tuple[float, float],
+    column: int,
+    rows: int,
 ) -> None:
     """A knob, a bar or a dark grip on the front panel at `centre`."""
     (x, y, z), (w, h) = centre, size

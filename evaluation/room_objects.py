@@ -24,8 +24,11 @@ def book_row(stuff: Materials, width: float, height: float, depth: float) -> Ass
         if x + thick > width / 2:
             break
         deep = min(depth, draw.length(0.13, 0.22))
-        made.box((thick - 0.001, deep, tall), (x + thick / 2, -depth / 2 + deep / 2 + draw.uniform(0, 0.02), tall / 2),
-                 stuff.lacquer() if draw.chance(0.8) else stuff.printed())
+        made.box(
+            (thick - 0.001, deep, tall),
+            (x + thick / 2, -depth / 2 + deep / 2 + draw.uniform(0, 0.02), tall / 2),
+            stuff.lacquer() if draw.chance(0.8) else stuff.printed(),
+        )
         x += thick
     return made
 
@@ -35,8 +38,12 @@ def books(stuff: Materials) -> Assembly:
     draw, made, z = stuff.draw, Assembly(), 0.0
     for _ in range(draw.integer(1, 6)):
         thick = draw.length(0.008, 0.045)
-        made.box((draw.length(0.14, 0.22), draw.length(0.2, 0.3), thick), (0, 0, z + thick / 2),
-                 stuff.printed() if draw.chance(0.6) else stuff.lacquer(), draw.uniform(-0.4, 0.4))
+        made.box(
+            (draw.length(0.14, 0.22), draw.length(0.2, 0.3), thick),
+            (0, 0, z + thick / 2),
+            stuff.printed() if draw.chance(0.6) else stuff.lacquer(),
+            draw.uniform(-0.4, 0.4),
+        )
         z += thick
     return made
 
@@ -53,16 +60,25 @@ def vessel(stuff: Materials) -> Assembly:
     elif shape == 2:
         profile = [(0, 0), (1.2 * r, 0), (3 * r, 0.07), (2.9 * r, 0.07), (1.1 * r, 0.01), (0, 0.01)]
     else:
-        profile = [(0, 0), (0.8 * r, 0), (1.7 * r, 0.35 * h), (1.4 * r, 0.6 * h), (0.6 * r, 0.85 * h), (0.9 * r, h),
-                   (0.8 * r, h), (0, 0.8 * h)]
+        profile = [
+            (0, 0),
+            (0.8 * r, 0),
+            (1.7 * r, 0.35 * h),
+            (1.4 * r, 0.6 * h),
+            (0.6 * r, 0.85 * h),
+            (0.9 * r, h),
+            (0.8 * r, h),
+            (0, 0.8 * h),
+        ]
     return Assembly().lathe(profile, (0, 0, 0), stuff.lacquer())
 
 
 def carton(stuff: Materials) -> Assembly:
     draw = stuff.draw
     size = (draw.length(0.08, 0.4), draw.length(0.08, 0.35), draw.length(0.06, 0.35))
-    return Assembly().box(size, (0, 0, size[2] / 2), stuff.printed() if draw.chance(0.6) else stuff.lacquer(),
-                          draw.uniform(-0.5, 0.5))
+    return Assembly().box(
+        size, (0, 0, size[2] / 2), stuff.printed() if draw.chance(0.6) else stuff.lacquer(), draw.uniform(-0.5, 0.5)
+    )
 
 
 def bag(stuff: Materials) -> Assembly:
@@ -70,8 +86,14 @@ def bag(stuff: Materials) -> Assembly:
     draw, made, cover = stuff.draw, Assembly(), stuff.fabric()
     for _ in range(draw.integer(1, 3)):
         size = (draw.length(0.15, 0.4), draw.length(0.12, 0.3), draw.length(0.1, 0.3))
-        made.cushion(size, (draw.uniform(-0.08, 0.08), draw.uniform(-0.08, 0.08), size[2] / 2), 0.45 * min(size), cover,
-                     draw.uniform(0, 3), draw.uniform(-0.2, 0.2))
+        made.cushion(
+            size,
+            (draw.uniform(-0.08, 0.08), draw.uniform(-0.08, 0.08), size[2] / 2),
+            0.45 * min(size),
+            cover,
+            draw.uniform(0, 3),
+            draw.uniform(-0.2, 0.2),
+        )
     return made
 
 
@@ -158,8 +180,11 @@ def window(stuff: Materials, width: float, height: float, light: float) -> Assem
             across = side * (width / 2 + 0.1) - side * np.linspace(-0.1, reach, 60)
             wave = -0.12 - 0.035 * np.sin(np.linspace(0, draw.integer(4, 8) * 2 * np.pi, 60))
             made.add(sheet(np.column_stack([across, wave]), drop), cloth, pose(z=height / 2 + 0.12 - drop))
-        made.rod(0.013, ((-width / 2 - 0.25, -0.12, height / 2 + 0.14), (width / 2 + 0.25, -0.12, height / 2 + 0.14)),
-                 stuff.metal())
+        made.rod(
+            0.013,
+            ((-width / 2 - 0.25, -0.12, height / 2 + 0.14), (width / 2 + 0.25, -0.12, height / 2 + 0.14)),
+            stuff.metal(),
+        )
     return made
 
 

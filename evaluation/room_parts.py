@@ -108,13 +108,23 @@ class Assembly:
         return self
 
     def box(
-        self, size: Triple, centre: Triple, material: Material, yaw: float = 0, pitch: float = 0,
+        self,
+        size: Triple,
+        centre: Triple,
+        material: Material,
+        yaw: float = 0,
+        pitch: float = 0,
         roll: float = 0,
     ) -> Assembly:
         return self.add(trimesh.creation.box(size), material, pose(*centre, yaw, pitch, roll))
 
     def cushion(
-        self, size: Triple, centre: Triple, radius: float, material: Material, yaw: float = 0,
+        self,
+        size: Triple,
+        centre: Triple,
+        radius: float,
+        material: Material,
+        yaw: float = 0,
         roll: float = 0,
     ) -> Assembly:
         return self.add(rounded_box(size, radius), material, pose(*centre, yaw, 0, roll))
@@ -161,8 +171,12 @@ def sheet(path: np.ndarray, height: float) -> trimesh.Trimesh:
     low = np.column_stack([path, np.zeros(count)])
     vertices = np.vstack([low, low + [0, 0, height]])
     first = np.arange(count - 1)
-    front = np.vstack([np.column_stack([first, first + 1, first + count]),
-                       np.column_stack([first + 1, first + count + 1, first + count])])
+    front = np.vstack(
+        [
+            np.column_stack([first, first + 1, first + count]),
+            np.column_stack([first + 1, first + count + 1, first + count]),
+        ]
+    )
     return trimesh.Trimesh(vertices, np.vstack([front, front[:, ::-1]]), process=False)
 
 
@@ -189,13 +203,21 @@ class Materials:
 
     def wood(self) -> Material:
         draw = self.draw
-        return self._shared("wood", 3, lambda: self.new(
-            textures.wood(draw, draw.colour("wood")), draw.uniform(0.4, 0.9), draw.uniform(0, 0.05)))
+        return self._shared(
+            "wood",
+            3,
+            lambda: self.new(textures.wood(draw, draw.colour("wood")), draw.uniform(0.4, 0.9), draw.uniform(0, 0.05)),
+        )
 
     def fabric(self) -> Material:
         draw = self.draw
-        return self._shared("fabric", 6, lambda: self.new(
-            textures.fabric(draw, draw.colour("fabric"), draw.variant("fabric")), draw.uniform(0.25, 0.7)))
+        return self._shared(
+            "fabric",
+            6,
+            lambda: self.new(
+                textures.fabric(draw, draw.colour("fabric"), draw.variant("fabric")), draw.uniform(0.25, 0.7)
+            ),
+        )
 
     def trim(self) -> Material:
         draw = self.draw
@@ -204,14 +226,22 @@ class Materials:
     def lacquer(self) -> Material:
         """Painted wood or plastic in any colour."""
         draw = self.draw
-        return self._shared("lacquer", 10, lambda: self.new(
-            textures.paint(draw, draw.colour("object")), 1.0, draw.uniform(0, 0.06)))
+        return self._shared(
+            "lacquer", 10, lambda: self.new(textures.paint(draw, draw.colour("object")), 1.0, draw.uniform(0, 0.06))
+        )
 
     def front(self) -> Material:
         """What cabinets of this room are made of: wood or pale paint."""
         draw = self.draw
-        return self._shared("front", 2, lambda: self.wood() if draw.chance(0.5) else self.new(
-            textures.paint(draw, draw.colour(draw.choice(("trim", "wall")))), 1.0, 0.03))
+        return self._shared(
+            "front",
+            2,
+            lambda: (
+                self.wood()
+                if draw.chance(0.5)
+                else self.new(textures.paint(draw, draw.colour(draw.choice(("trim", "wall")))), 1.0, 0.03)
+            ),
+        )
 
     def metal(self) -> Material:
         draw = self.draw
@@ -227,8 +257,9 @@ class Materials:
 
     def printed(self) -> Material:
         draw = self.draw
-        return self._shared("printed", 8, lambda: self.new(
-            textures.printed(draw, draw.colour(draw.choice(("object", "trim")))), 0.0))
+        return self._shared(
+            "printed", 8, lambda: self.new(textures.printed(draw, draw.colour(draw.choice(("object", "trim")))), 0.0)
+        )
 
     def glow(self, strength: float, power: float = 0.0) -> Material:
         """A lamp's shade or panel."""

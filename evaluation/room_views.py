@@ -11,9 +11,7 @@ from perception.evaluation.rooms import Room
 from perception.tasks.geometry import Camera
 
 
-def camera_pose(
-    x: float, y: float, z: float, yaw: float, pitch: float = 0.0, roll: float = 0.0
-) -> np.ndarray:
+def camera_pose(x: float, y: float, z: float, yaw: float, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
     """Camera to world, 4x4: at (x, y, z) metres, looking along yaw (about z, from x) and pitch (up), in radians."""
     forward = np.array([math.cos(yaw) * math.cos(pitch), math.sin(yaw) * math.cos(pitch), math.sin(pitch)])
     level = np.array([math.sin(yaw), -math.cos(yaw), 0.0])
@@ -36,8 +34,14 @@ def single_views(room: Room, camera: Camera, draw: Draw, count: int) -> list[np.
         z = draw.uniform(0.9, 1.8)
         if room.clearance(x, y, above=z - 0.25) < 0.25:
             continue
-        pose = camera_pose(x, y, z, draw.uniform(-math.pi, math.pi), math.radians(draw.uniform(-25, 5)),
-                           math.radians(draw.rng.normal(0, 1.5)))
+        pose = camera_pose(
+            x,
+            y,
+            z,
+            draw.uniform(-math.pi, math.pi),
+            math.radians(draw.uniform(-25, 5)),
+            math.radians(draw.rng.normal(0, 1.5)),
+        )
         if any(np.linalg.norm((pose - other)[:3, 3]) < 0.8 and pose[:3, 2] @ other[:3, 2] > 0.8 for other in poses):
             continue
         near, middle, far = np.percentile(room.scene.depth(small, pose), [3, 50, 97])
@@ -62,8 +66,10 @@ def drive(room: Room, camera: Camera, draw: Draw, frames: int, fps: float, tries
             continue
         height, pitch = draw.uniform(0.85, 1.15), math.radians(draw.uniform(-14, -5))
         poses = [camera_pose(x, y, height, yaw, pitch) for x, y, yaw in track]
-        views = [(room.scene.parts_seen(small, pose), room.scene.depth(small, pose))
-                 for pose in poses[:: max(1, frames // 6)]]
+        views = [
+            (room.scene.parts_seen(small, pose), room.scene.depth(small, pose))
+            for pose in poses[:: max(1, frames // 6)]
+        ]
         if any(np.percentile(depth, 3) < 0.5 or np.median(depth) < 1.6 for _, depth in views):
             continue
         # Counted by material: a shelf of many books is one thing to see.
@@ -90,7 +96,8 @@ def _track(room: Room, draw: Draw, frames: int, fps: float) -> np.ndarray | None
     time = np.arange(frames) / fps
     speed = draw.uniform(0.25, 0.5) * (1 - np.exp(-time / 0.4))
     turn = draw.uniform(-0.25, 0.25) + draw.uniform(0.1, 0.35) * np.sin(
-        2 * np.pi * (time / draw.uniform(4, 9) + draw.uniform(0, 1)))
+        2 * np.pi * (time / draw.uniform(4, 9) + draw.uniform(0, 1))
+    )
     yaw = draw.uniform(-math.pi, math.pi) + np.cumsum(turn) / fps
     x = draw.uniform(0.4, room.size[0] - 0.4) + np.cumsum(speed * np.cos(yaw)) / fps
     y = draw.uniform(0.4, room.size[1] - 0.4) + np.cumsum(speed * np.sin(yaw)) / fps

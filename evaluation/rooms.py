@@ -214,12 +214,18 @@ class Room:
     def _furnish(self) -> None:
         draw, stuff = self.draw, self.stuff
         {
-            "living room": self._living_room, "bedroom": self._bedroom, "kitchen": self._kitchen,
-            "office": self._office, "meeting room": self._meeting_room,
+            "living room": self._living_room,
+            "bedroom": self._bedroom,
+            "kitchen": self._kitchen,
+            "office": self._office,
+            "meeting room": self._meeting_room,
         }[self.kind]()
         fillers: tuple[Callable[[], Assembly], ...] = (
-            lambda: furniture.shelf(stuff), lambda: furniture.sideboard(stuff), lambda: furniture.chair(stuff),
-            lambda: objects.plant(stuff, True), lambda: furniture.shelf(stuff),
+            lambda: furniture.shelf(stuff),
+            lambda: furniture.sideboard(stuff),
+            lambda: furniture.chair(stuff),
+            lambda: objects.plant(stuff, True),
+            lambda: furniture.shelf(stuff),
         )
         area = self.size[0] * self.size[1]
         for _ in range(draw.integer(2, 4 + round(area / 6))):
@@ -255,8 +261,12 @@ class Room:
                 if draw.chance(0.2):
                     continue
                 along = (seat + 0.5) * width / max(1, int(width / 0.6)) - width / 2
-                where = place @ pose(along, side * (depth / 2 + draw.uniform(0.3, 0.5)), 0,
-                                     (0 if side > 0 else math.pi) + draw.uniform(-swivel, swivel) * 3)
+                where = place @ pose(
+                    along,
+                    side * (depth / 2 + draw.uniform(0.3, 0.5)),
+                    0,
+                    (0 if side > 0 else math.pi) + draw.uniform(-swivel, swivel) * 3,
+                )
                 self._stand(furniture.chair(stuff), where, -0.15)
 
     def _floor_lamp(self) -> Assembly:
@@ -296,8 +306,10 @@ class Room:
 
     def _kitchen(self) -> None:
         draw, stuff = self.draw, self.stuff
-        for makes in (lambda: furniture.counter(stuff, draw.length(1.8, 3.2)),
-                      lambda: furniture.counter(stuff, draw.length(1.2, 2.4))):
+        for makes in (
+            lambda: furniture.counter(stuff, draw.length(1.8, 3.2)),
+            lambda: furniture.counter(stuff, draw.length(1.2, 2.4)),
+        ):
             run = self._against_wall(makes, 16)
             self._dress(run, draw.integer(3, 12))
         self._dress(self._against_wall(lambda: furniture.fridge(stuff)), 2)
@@ -370,8 +382,12 @@ class Room:
         around = _around([part])
         reach = (around.high - around.low) / 3
         colour = self.stuff.textures[part.material.texture].mean(axis=(0, 1)).astype(np.float64) ** 2.2
-        return Light((around.low + around.high) / 2, np.array([reach[0], 0, 0]), np.array([0, 0, reach[2]]),
-                     colour * part.material.power)
+        return Light(
+            (around.low + around.high) / 2,
+            np.array([reach[0], 0, 0]),
+            np.array([0, 0, reach[2]]),
+            colour * part.material.power,
+        )
 
     # -- free space ------------------------------------------------------------------------------------------------
 

@@ -111,7 +111,7 @@ def to_color(image: Image, order: str = "rgb") -> np.ndarray:
 def resize(array: np.ndarray, size: tuple[int, int], interpolation: str = "linear") -> np.ndarray:
     """`array` stretched to size = (height, width); the same object where it has that size already.
 
-    "area" averages whole blocks of pixels where they divide the image, and interpolates what is left of the way. OpenCV's
+    "area" averages whole blocks of pixels where they divide the image, and interpolates the rest of the way. OpenCV's
     own average over fractions of pixels looks the same and takes 8 times as long; it serves where no blocks fit.
     """
     if array.shape[:2] == size:

@@ -52,8 +52,18 @@ def test_round_trip(tmp_path):
 def test_camera_file_says_where_the_frames_come_from(tmp_path):
     write(tmp_path / "set", plane(CAMERA))
     about = json.loads((tmp_path / "set" / "camera.json").read_text())
-    assert about == {"width": 64, "height": 48, "fx": 51.9, "fy": 52.1, "cx": 31.5, "cy": 23.0, "fps": 25.0,
-                     "depth_scale": 1000.0, "licence": "Apache-2.0", "command": "a test"}
+    assert about == {
+        "width": 64,
+        "height": 48,
+        "fx": 51.9,
+        "fy": 52.1,
+        "cx": 31.5,
+        "cy": 23.0,
+        "fps": 25.0,
+        "depth_scale": 1000.0,
+        "licence": "Apache-2.0",
+        "command": "a test",
+    }
     assert open_dataset(tmp_path / "set").name == "set"
 
 
@@ -113,15 +123,18 @@ def test_missing_or_empty_folder_is_named(tmp_path):
         RGBDFolder(tmp_path)
 
 
-@pytest.mark.parametrize(("file", "text", "message"), [
-    ("camera.json", "{}", "needs width, height, fx, fy, cx, cy"),
-    ("camera.json", "[1", "not a camera description"),
-    ("camera.json", '{"width": 64, "height": 48, "fx": 0, "fy": 1, "cx": 1, "cy": 1}', "positive"),
-    ("camera.json", '{"width": 32, "height": 24, "fx": 9, "fy": 9, "cx": 1, "cy": 1}', "64x48 but .* says 32x24"),
-    ("poses.txt", "0 1 2 3\n", "a stamp and 16 numbers"),
-    ("rgb/000000.jpg", "cut short", "not a readable image"),
-    ("depth/000000.png", "cut short", "not a 16-bit single-channel PNG"),
-])
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("camera.json", "{}", "needs width, height, fx, fy, cx, cy"),
+        ("camera.json", "[1", "not a camera description"),
+        ("camera.json", '{"width": 64, "height": 48, "fx": 0, "fy": 1, "cx": 1, "cy": 1}', "positive"),
+        ("camera.json", '{"width": 32, "height": 24, "fx": 9, "fy": 9, "cx": 1, "cy": 1}', "64x48 but .* says 32x24"),
+        ("poses.txt", "0 1 2 3\n", "a stamp and 16 numbers"),
+        ("rgb/000000.jpg", "cut short", "not a readable image"),
+        ("depth/000000.png", "cut short", "not a 16-bit single-channel PNG"),
+    ],
+)
 def test_a_bad_file_is_named(tmp_path, file, text, message):
     write(tmp_path / "set", plane(CAMERA))
     (tmp_path / "set" / file).write_text(text)

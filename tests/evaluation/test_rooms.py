@@ -63,8 +63,10 @@ def test_no_length_and_no_colour_can_be_drawn_in_both_splits():
 
 
 def test_streams_of_splits_seeds_rooms_and_purposes_differ():
-    first = [Draw(*key).rng.random() for key in
-             [("train", 0), ("clip", 0), ("train", 1), ("train", 0, 1), ("train", 0, 0, "views")]]
+    first = [
+        Draw(*key).rng.random()
+        for key in [("train", 0), ("clip", 0), ("train", 1), ("train", 0, 1), ("train", 0, 0, "views")]
+    ]
     assert len(set(first)) == len(first)
 
 
