@@ -213,13 +213,7 @@ class Room:
 
     def _furnish(self) -> None:
         draw, stuff = self.draw, self.stuff
-        {
-            "living room": self._living_room,
-            "bedroom": self._bedroom,
-            "kitchen": self._kitchen,
-            "office": self._office,
-            "meeting room": self._meeting_room,
-        }[self.kind]()
+        getattr(self, f"_{self.kind.replace(' ', '_')}")()  # one method for each of KINDS
         fillers: tuple[Callable[[], Assembly], ...] = (
             lambda: furniture.shelf(stuff),
             lambda: furniture.sideboard(stuff),

@@ -64,12 +64,14 @@ class DepthObserver(Observer):
         self.views[topic] = dict(list(recent.items())[-8:])
 
     def complete_view(self) -> list[np.ndarray] | None:
-        """Input, coloured depth and overlay of one frame, BGR."""
+        """Input, depth in colours that span this frame's depths, and overlay, BGR."""
         stamps = set.intersection(*(set(seen) for seen in self.views.values()))
         if not stamps:
             return None
         image, depth, overlay = (self.views[topic][max(stamps)] for topic in self.views)
-        return [to_color(image, "bgr"), task.colorize(depth.data), to_color(overlay, "bgr")]
+        finite = depth.data[np.isfinite(depth.data)]
+        near, far = np.percentile(finite, (1, 99)) if finite.size else (0.5, 8.0)
+        return [to_color(image, "bgr"), task.colorize(depth.data, near, far), to_color(overlay, "bgr")]
 
 
 @dataclass

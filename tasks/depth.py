@@ -121,6 +121,7 @@ def colorize(metres: np.ndarray, near: float = 0.5, far: float = 8.0) -> np.ndar
     Colours follow log depth between `near` and `far` metres, so that they mean the same in every frame.
     """
     finite = np.isfinite(metres)
+    far = max(far, 1.01 * near)  # of a flat scene
     clipped = np.clip(np.where(finite, metres, far), near, far)
     position = np.log(clipped / near) / np.log(far / near)
     picture = cv2.applyColorMap((255 * (1 - position)).astype(np.uint8), cv2.COLORMAP_TURBO)

@@ -95,6 +95,7 @@ def test_colors_tell_near_from_far_and_unknown() -> None:
     near, far, unknown, beyond = picture[0].astype(int)
     assert near[2] > near[0] and far[0] + far[2] < near[2] + 120 and (unknown == 0).all() and (beyond == 0).all()
     assert (near != far).any()
+    assert len(np.unique(task.colorize(np.full((2, 2), 3.0), 3.0, 3.0))) <= 3
 
 
 def test_overlay_blends() -> None:
