@@ -29,9 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
     frames = open_dataset(args.data, args.split)
     with engines.load(args.model, args.target, args.precision) as engine:
-        scores = evaluate_depth(
-            engine.run, engine.config, tqdm((frames[i] for i in range(len(frames))), total=len(frames))
-        )
+        scores = evaluate_depth(engine.run, engine.config, tqdm(frames))
         result = {"data": str(args.data), "split": args.split, "engine": engine.info, "scores": scores}
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / f"{engine.config.name}.json"

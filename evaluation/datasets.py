@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,8 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> RGBDFrame: ...
+
+    def __iter__(self) -> Iterator[RGBDFrame]: ...
 
 
 class NYUDepth:
@@ -52,6 +55,9 @@ class NYUDepth:
         rgb = cv2.cvtColor(rgb[self.ROWS, self.COLUMNS], cv2.COLOR_BGR2RGB)
         metres = (codes[self.ROWS, self.COLUMNS].astype(np.float32) + 0.5) / 25.5
         return RGBDFrame(rgb=rgb, depth=metres, camera=self.CAMERA, name=path.stem)
+
+    def __iter__(self) -> Iterator[RGBDFrame]:
+        return (self[index] for index in range(len(self)))
 
 
 def open_dataset(path: Path, split: str = "eval") -> Dataset:

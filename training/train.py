@@ -41,7 +41,7 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu") -> Path:
     torch.manual_seed(recipe.seed)
     sets = [open_dataset(data / source.path, source.split) for source in recipe.sources]
     mixture = Mixture(
-        [[frames[index] for index in range(len(frames))] for frames in sets],
+        [list(frames) for frames in sets],
         [source.share for source in recipe.sources],
     )
     model = _started(recipe, data, mixture).to(device)
