@@ -40,8 +40,6 @@ def prepare(segment_bytes: int | None = None) -> None:
             middleware,
         )
         return
-    # A thread of the middleware copies images to their readers, so that `publish` does not hold the interpreter for it.
-    os.environ.setdefault("RMW_FASTRTPS_PUBLICATION_MODE", "ASYNCHRONOUS")
     if any(os.environ.get(variable) for variable in PROFILE_VARIABLES):
         return
     profile = _profile(segment_bytes if segment_bytes is not None else os.environ.get(SEGMENT_VARIABLE))
