@@ -67,6 +67,9 @@ class ImageInput:
         suffix = "/compressed" if transport == "compressed" else ""
         self.topic = node.resolve_topic_name("image") + suffix
         self.info_topic = node.resolve_topic_name("camera_info")
+        # rclpy remaps every name it is given, so a resolved one may fall under a second rule. Only image_transport's
+        # suffix, which comes after remapping, leaves no other way.
+        self._name = self.topic if suffix else "image"
         self._calibration: Calibration | None = None
         self._info: CameraInfo | None = None
         self._refusal = ""
@@ -78,8 +81,8 @@ class ImageInput:
         options = QoSOverridingOptions.with_default_policies()
         qos = copy.copy(SENSOR_DATA)  # rclpy writes overrides into the profile that it is given
         # The calibration comes first: where both wait, the executor serves them in the order of creation.
-        self._infos = node.create_subscription(CameraInfo, self.info_topic, self._on_info, SENSOR_DATA)
-        self._images = node.create_subscription(self._type, self.topic, on_image, qos, qos_overriding_options=options)
+        self._infos = node.create_subscription(CameraInfo, "camera_info", self._on_info, SENSOR_DATA)
+        self._images = node.create_subscription(self._type, self._name, on_image, qos, qos_overriding_options=options)
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -96,7 +99,7 @@ class ImageInput:
             for stage, stamp in (("transport", "source_timestamp"), ("receive", "received_timestamp"))
             if info.get(stamp)
         }
-        due = self._info is None and self._node.count_publishers(self.info_topic) > 0
+        due = self._info is None and self._node.count_publishers("camera_info") > 0
         self._deliver(Frame(message, self._calibration, due, stages))
 
     def _on_info(self, message: CameraInfo) -> None:
@@ -127,7 +130,7 @@ class ImageInput:
 
     def _publishers(self) -> str:
         """What is known of the topic's publishers."""
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        publishers = self._node.get_publishers_info_by_topic(self._name)
         if not publishers:
             return "nobody publishes it; start the camera, or remap `image` to its topic"
         found = []

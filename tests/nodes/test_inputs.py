@@ -122,3 +122,17 @@ def test_durations_on_the_way_need_stamps_of_the_middleware(
     } <= stages.keys()
     assert all((stage in stages) == with_info for stage in ("transport", "receive", "age"))
     assert all(0 <= spread.p50 < 10 for spread in stages.values())
+
+
+def test_names_are_remapped_once(graph: Graph, engine: FakeEngine) -> None:
+    """A second node chained behind the first takes `depth` as its image, while its own `depth` is renamed."""
+    node = graph.add(
+        DepthNode(
+            namespace="/robot",
+            cli_args=["--ros-args", "-r", "image:=depth", "-r", "depth:=chained"],
+            use_global_arguments=False,
+        )
+    )
+    assert node.autostart()
+    topics = {info.topic_name for info in node.subscriptions}
+    assert "/robot/depth" in topics and "/robot/chained" not in topics
