@@ -39,14 +39,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run_demo(args: argparse.Namespace) -> int:
-    from perception import engines
+    from perception.cli.main import main
     from perception.tasks.resources import share
 
-    try:
-        engines.load(args.model, args.target, args.precision, args.threads).close()
-    except engines.EngineError as error:
-        print(f"building the engine first: {error}", flush=True)
-        engines.build(args.model, args.target, args.precision, progress=print)
+    choice = ["--target", args.target, "--precision", args.precision]
+    if status := main(["engines", "build", args.model, *choice, "--if-needed"]):
+        return status
     args.input = args.input or str(share("clip"))
     return _run(args)
 
