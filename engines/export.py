@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from perception.engines.errors import EngineError
-from perception.engines.graph import OPSET, finish, read_config, sink_resizes, to_bytes
+from perception.engines.graph import OPSET, finish, read_config, to_bytes
+from perception.engines.rewrites import sink_resizes
 from perception.models import create_model, list_models, model_config
 from perception.tasks.config import ModelConfig
 

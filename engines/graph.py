@@ -1,4 +1,4 @@
-"""ONNX graphs: our metadata, reproducible bytes, and rewrites that keep the result.
+"""ONNX graphs: our metadata and reproducible bytes. Rewrites are in `perception.engines.rewrites`.
 
 The interface of every graph: input "image", uint8 (1, height, width, 3); float32 outputs named as in the
 model's config.
@@ -6,7 +6,6 @@ model's config.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ IR_VERSION = 9
 """Newer than what OPSET asks for, older than what the runtimes on robots know (JetPack 6: ONNX 1.16, IR 10)."""
 Tensors = dict[str, tuple[int, tuple[int, ...]]]
 """Element type (of onnx.TensorProto) and shape by name."""
-POINTWISE = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish")
 
 
 def read(data: bytes, name: str = "the graph") -> onnx.ModelProto:
@@ -107,56 +105,3 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """A node's attributes by name, strings as `str`."""
     values = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
-
-
-def sink_resizes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Move nearest upsampling below the 1x1 convolutions and activations that follow it.
-
-    Both orders give the same numbers, because nearest upsampling only repeats pixels; afterwards the convolution works
-    on a quarter of them. FastDepth's last layers are such a case. Changes `model` in place.
-    """
-    nodes = list(model.graph.node)
-    weights = constants(model)
-    outputs = {value.name for value in model.graph.output}
-    while pair := _resize_above_pointwise(nodes, weights, outputs):
-        resize, follower = pair
-        above, below = nodes.index(resize), nodes.index(follower)
-        first, between, last = resize.input[0], resize.output[0], follower.output[0]
-        follower.input[0], follower.output[0] = first, between
-        resize.input[0], resize.output[0] = between, last
-        nodes[above], nodes[below] = follower, resize
-    ordered = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:], model.graph.value_info[:]
-    model.graph.node.extend(ordered)
-    return model
-
-
-def _resize_above_pointwise(
-    nodes: list[onnx.NodeProto], weights: Mapping[str, np.ndarray], outputs: set[str]
-) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
-    for resize in nodes:
-        if not _is_nearest_upsampling(resize, weights) or resize.output[0] in outputs:
-            continue
-        readers = [node for node in nodes if resize.output[0] in node.input]
-        if len(readers) == 1 and _is_pointwise(readers[0], weights):
-            return resize, readers[0]
-    return None
-
-
-def _is_nearest_upsampling(node: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> bool:
-    if node.op_type != "Resize" or attributes(node).get("mode", "nearest") != "nearest" or len(node.input) != 3:
-        return False
-    scales = weights.get(node.input[2])
-    return scales is not None and bool((scales >= 1).all())
-
-
-def _is_pointwise(node: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> bool:
-    if node.op_type in POINTWISE:
-        return True
-    values = attributes(node)
-    return (
-        node.op_type == "Conv"
-        and weights[node.input[1]].shape[2:] == (1, 1)
-        and set(values.get("strides", [1])) == {1}
-        and set(values.get("pads", [0])) == {0}
-    )

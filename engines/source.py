@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 
 from perception.engines.errors import EngineError
-from perception.engines.graph import read, read_config, sink_resizes
+from perception.engines.graph import read, read_config
 from perception.engines.key import sha256
 from perception.engines.precision import is_float32
+from perception.engines.rewrites import sink_resizes
 from perception.tasks.config import ModelConfig
 
 

@@ -59,8 +59,8 @@ class OpenVino:
         return Quantization("uint8", saturates="vnni" not in features)
 
     def options(self, precision: str) -> str:
-        """The arithmetic of what is not quantised."""
-        return f"INFERENCE_PRECISION_HINT={self._hint(precision)}"
+        """The arithmetic of what is not quantised, and the rewrite."""
+        return f"INFERENCE_PRECISION_HINT={self._hint(precision)}, skips broadcast"
 
     def _properties(self, precision: str, threads: int) -> dict[str, Any]:
         properties = {
@@ -72,9 +72,12 @@ class OpenVino:
 
     def compile(self, graph: bytes, precision: str, progress: Progress) -> bytes:
         """The plugin's blob of an ONNX graph."""
+        from perception.engines.graph import read, to_bytes  # a robot that only loads needs no onnx
+        from perception.engines.rewrites import broadcast_skips
+
         progress("compiling with OpenVINO")
         try:
-            model = self.core.read_model(io.BytesIO(graph))
+            model = self.core.read_model(io.BytesIO(to_bytes(broadcast_skips(read(graph)))))
             blob = self.core.compile_model(model, "CPU", self._properties(precision, 0)).export_model()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO {self.version()} cannot compile this graph: {error}") from error

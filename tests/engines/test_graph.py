@@ -1,21 +1,13 @@
-"""ONNX files of ours and of others, and the rewrite that keeps the result."""
+"""ONNX files of ours and of others."""
 
 from __future__ import annotations
 
-import numpy as np
-import onnx
-import onnxruntime as ort
 import pytest
-from onnx import helper
-from tiny import CONFIG, random_frames, tiny_graph
+from tiny import CONFIG, tiny_graph
 
 from perception.engines.errors import EngineError
 from perception.engines.graph import CONFIG as CONFIG_KEY
-from perception.engines.graph import read, read_config, sink_resizes, to_bytes
-
-
-def _run(model: onnx.ModelProto, frame: np.ndarray) -> np.ndarray:
-    return ort.InferenceSession(model.SerializeToString()).run(None, {"image": frame})[0]
+from perception.engines.graph import read, read_config, to_bytes
 
 
 def test_the_config_travels_in_the_file() -> None:
@@ -46,20 +38,3 @@ def test_a_config_of_another_graph_is_refused() -> None:
     model.metadata_props[0].value = other.to_json()
     with pytest.raises(EngineError, match="takes image uint8 1x32x32x3; accepted: image uint8 1x64x64x3"):
         read_config(model, "mixed.onnx")
-
-
-def test_upsampling_sinks_below_the_head_and_nothing_changes() -> None:
-    before, after = tiny_graph(), sink_resizes(tiny_graph())
-    assert [node.op_type for node in after.graph.node][-3:] == ["Conv", "Relu", "Resize"]
-    onnx.checker.check_model(after, full_check=True)
-    for frame in random_frames(3):
-        np.testing.assert_allclose(_run(after, frame), _run(before, frame), rtol=1e-6)
-
-
-def test_upsampling_stays_above_a_larger_kernel() -> None:
-    model = tiny_graph()
-    head = next(node for node in model.graph.node if "head" in node.input)
-    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "head")
-    weights.CopyFrom(onnx.numpy_helper.from_array(np.ones((1, 8, 3, 3), np.float32), "head"))
-    head.attribute.append(helper.make_attribute("pads", [1, 1, 1, 1]))
-    assert [node.op_type for node in sink_resizes(model).graph.node][-3:] == ["Resize", "Conv", "Relu"]

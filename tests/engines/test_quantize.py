@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tiny import random_frames, tiny_graph
 
 from perception.engines.errors import EngineError
-from perception.engines.graph import constants, sink_resizes
+from perception.engines.graph import constants
 from perception.engines.quantize import BINS, Statistics, activation_scale, quantize, quantize_weights
+from perception.engines.rewrites import sink_resizes
 from perception.engines.runtimes import Quantization
 from perception.tasks.depth import disagreement
 
