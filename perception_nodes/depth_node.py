@@ -64,7 +64,8 @@ class DepthNode(ModelNode):
     def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
         assert self.engine
         parameters, header = self.parameters, job.frame.header
-        depth = task.parse(outputs, job.fit, self.engine.config, parameters.min_depth, parameters.max_depth)
+        pixels = self._depth.pixels(job.fit.source, "32FC1")
+        depth = task.parse(outputs, job.fit, self.engine.config, parameters.min_depth, parameters.max_depth, pixels)
         if self._depth.wanted:
             self._depth.publish(Image(depth.metres, "32FC1"), header)
         if self._camera_info.wanted and job.calibration:

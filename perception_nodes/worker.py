@@ -56,7 +56,7 @@ class Worker(Generic[Item, Job, Result]):
             if self._stopped:
                 return
             replaced, self._newest = self._newest, item
-            self._changed.notify_all()
+            self._changed.notify()  # one thread at most waits in `_take`
         if replaced is not None:
             self._dropped(replaced)
 
@@ -153,4 +153,5 @@ class Worker(Generic[Item, Job, Result]):
             with self._changed:
                 self._infer_start = None
                 self._infer_seconds += _SMOOTHING * (time.perf_counter() - start - self._infer_seconds)
-                self._changed.notify_all()
+                if self._newest is not None:  # woken for nothing, the other thread would only delay this one
+                    self._changed.notify()

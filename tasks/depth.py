@@ -34,6 +34,7 @@ def parse(
     config: ModelConfig,
     min_depth: float = 0.0,
     max_depth: float = float("inf"),
+    out: np.ndarray | None = None,
 ) -> Depth:
     """Depth in metres behind the source's camera, at the source's resolution.
 
@@ -41,11 +42,13 @@ def parse(
         outputs: "depth", float32 of shape (1, 1, h, w), metres behind the training camera.
         fit: how the source was stretched to the network's input; undone here.
         min_depth, max_depth: metres; what lies outside becomes -Inf and +Inf.
+        out: float32 of the source's shape, where the result may go.
     """
     small = outputs["depth"].reshape(outputs["depth"].shape[-2:]) * np.float32(fit.depth_scale(config.focal))
-    metres = resize(small, fit.source)
-    # Not finite or not positive: the network says nothing there. One pass tells whether any such pixel exists.
-    low, high = float(metres.min()), float(metres.max())
+    metres = resize(small, fit.source, out=out)
+    # Not finite or not positive: the network says nothing there. Interpolation never leaves the range of the small map,
+    # which tells sooner whether any such pixel exists.
+    low, high = float(small.min()), float(small.max())
     if not (low > min_depth and high <= max_depth):
         metres = _mark_range(metres, min_depth, max_depth)
     return Depth(metres, fit.camera)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -37,6 +38,7 @@ _RESIZABLE = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")  # every pixel stands f
 _INTERPOLATION = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
 
+@lru_cache(maxsize=64)  # every message asks again
 def layout(encoding: str, size: tuple[int, int]) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and dtype of the array of an image of size = (height, width).
 
@@ -108,8 +110,10 @@ def to_color(image: Image, order: str = "rgb") -> np.ndarray:
     return data if code is None else cv2.cvtColor(data, code)
 
 
-def resize(array: np.ndarray, size: tuple[int, int], interpolation: str = "linear") -> np.ndarray:
-    """`array` stretched to size = (height, width); the same object where it has that size already.
+def resize(
+    array: np.ndarray, size: tuple[int, int], interpolation: str = "linear", out: np.ndarray | None = None
+) -> np.ndarray:
+    """`array` stretched to size = (height, width), in `out` if given; the same object where it has that size already.
 
     "area" averages whole blocks of pixels where they divide the image, and interpolates the rest of the way. OpenCV's
     own average over fractions of pixels looks the same and takes 8 times as long; it serves where no blocks fit.
@@ -123,7 +127,7 @@ def resize(array: np.ndarray, size: tuple[int, int], interpolation: str = "linea
             array = cv2.resize(array, blocks, interpolation=cv2.INTER_AREA)
         if array.shape[0] < 2 * size[0] and array.shape[1] < 2 * size[1]:
             interpolation = "linear"  # a step of less than two needs no average
-    return cv2.resize(array, (size[1], size[0]), interpolation=_INTERPOLATION[interpolation])
+    return cv2.resize(array, (size[1], size[0]), out, interpolation=_INTERPOLATION[interpolation])
 
 
 def _block(have: int, want: int) -> int:
