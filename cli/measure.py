@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     path = args.out / "figures.json"
     figures = json.loads(path.read_text()) if path.is_file() else {}
     for name in args.scenarios or SCENARIOS:
-        figures[name] = getattr(benchmark, name)()
+        figures[name] = benchmark.run(name)
         print(f"{name}: {json.dumps(figures[name], indent=2)}", flush=True)
         path.write_text(json.dumps(figures, indent=2) + "\n")
     print(f"figures: {path}")

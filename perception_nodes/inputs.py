@@ -12,6 +12,7 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
@@ -26,6 +27,8 @@ SENSOR_DATA = QoSProfile(
     history=qos_profile_sensor_data.history, depth=1, reliability=qos_profile_sensor_data.reliability
 )
 """Best effort, keep last 1 (REP 2003): compatible with every publisher, and never more than the newest."""
+STAMP_END = 12
+"""Bytes of a serialised message before its header's frame: 4 of encapsulation, 8 of the stamp (OMG DDSI-RTPS, 10.2)."""
 
 
 @dataclass
@@ -71,8 +74,7 @@ class ImageInput:
         # suffix, which comes after remapping, leaves no other way.
         self._name = self.topic if suffix else "image"
         self._calibration: Calibration | None = None
-        self._info: CameraInfo | None = None
-        self._refusal = ""
+        self._info = b""
         self._last = time.monotonic()
         self._silence_reported = False
         # Humble's rclpy gives callbacks the message alone.
@@ -81,7 +83,7 @@ class ImageInput:
         options = QoSOverridingOptions.with_default_policies()
         qos = copy.copy(SENSOR_DATA)  # rclpy writes overrides into the profile that it is given
         # The calibration comes first: where both wait, the executor serves them in the order of creation.
-        self._infos = node.create_subscription(CameraInfo, "camera_info", self._on_info, SENSOR_DATA)
+        self._infos = node.create_subscription(CameraInfo, "camera_info", self._on_info, SENSOR_DATA, raw=True)
         self._images = node.create_subscription(self._type, self._name, on_image, qos, qos_overriding_options=options)
 
     def close(self) -> None:
@@ -99,23 +101,20 @@ class ImageInput:
             for stage, stamp in (("transport", "source_timestamp"), ("receive", "received_timestamp"))
             if info.get(stamp)
         }
-        due = self._info is None and self._node.count_publishers("camera_info") > 0
+        due = not self._info and self._node.count_publishers("camera_info") > 0
         self._deliver(Frame(message, self._calibration, due, stages))
 
-    def _on_info(self, message: CameraInfo) -> None:
-        message.header, header = Header(frame_id=message.header.frame_id), message.header
-        if message == self._info:  # the stamp aside, it is the one that is known
+    def _on_info(self, serialized: bytes) -> None:
+        # One comes with every image and nearly all are equal but for the stamp, which is first: not worth unpacking.
+        if serialized[STAMP_END:] == self._info[STAMP_END:]:
             return
-        self._info = message
-        refusal = ""
+        self._info = serialized
+        message = deserialize_message(serialized, CameraInfo)
         try:
             self._calibration = calibration_from_message(message)
         except MessageError as error:
             self._calibration = None
-            refusal = f"{error} (topic {self.info_topic}, frame {header.frame_id!r})"
-            if refusal != self._refusal:  # one with NaN is not equal to itself, but is refused in the same words
-                self._refuse(refusal)
-        self._refusal = refusal
+            self._refuse(f"{error} (topic {self.info_topic}, frame {message.header.frame_id!r})")
 
     def silence(self, timeout: float) -> str:
         """Why no image came for `timeout` seconds, said in the log once; empty if images come. Call now and then."""

@@ -82,6 +82,7 @@ class BaseNode(LifecycleNode):
         return self._attempt("configure", self.setup, self.teardown)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.statistics.reset()
         result = self._attempt("activate", self.start, self.stop)
         self.active = result == SUCCESS
         return result

@@ -18,8 +18,9 @@ from perception.tasks.calibration import Calibration
 from perception.tasks.geometry import Camera
 from perception.tasks.image import Image, layout
 
-NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
-"""Reliable, keep last 1 (REP 2003): every subscriber matches, and a slow one gets the newest."""
+RESULTS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=4, reliability=ReliabilityPolicy.RELIABLE)
+"""Reliable (REP 2003): every subscriber matches. Four, because the middleware sends from a thread of its own: with one,
+of two images in quick succession the newer would replace the older before it is sent."""
 
 
 class Output:
@@ -27,7 +28,7 @@ class Output:
 
     message_type: type[Any]
 
-    def __init__(self, node: Node, topic: str, qos: QoSProfile = NEWEST) -> None:
+    def __init__(self, node: Node, topic: str, qos: QoSProfile = RESULTS) -> None:
         self._node = node
         options = QoSOverridingOptions.with_default_policies()
         qos = copy.copy(qos)  # rclpy writes overrides into the profile that it is given
@@ -56,7 +57,7 @@ class ImageOutput(Output):
 
     message_type = ImageMessage
 
-    def __init__(self, node: Node, topic: str, qos: QoSProfile = NEWEST) -> None:
+    def __init__(self, node: Node, topic: str, qos: QoSProfile = RESULTS) -> None:
         super().__init__(node, topic, qos)
         self._message = ImageMessage()
         self._pixels = np.zeros(0)
@@ -86,7 +87,7 @@ class CalibrationOutput(Output):
 
     message_type = CameraInfo
 
-    def __init__(self, node: Node, topic: str, qos: QoSProfile = NEWEST) -> None:
+    def __init__(self, node: Node, topic: str, qos: QoSProfile = RESULTS) -> None:
         super().__init__(node, topic, qos)
         self._last: tuple[Calibration | Camera, CameraInfo] | None = None
 

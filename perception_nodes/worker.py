@@ -11,8 +11,23 @@ Item = TypeVar("Item")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_SMOOTHING = 0.2
-"""Weight of the newest duration in the running mean."""
+HANDOVER_SECONDS = 5e-4
+"""What threads of one interpreter need to wake each other."""
+
+
+class Duration:
+    """Running mean of how long a step takes, and of how far it strays from that (Jacobson 1988, for round trips)."""
+
+    GAIN = 0.2
+    """Weight of the newest."""
+
+    def __init__(self) -> None:
+        self.mean = self.deviation = 0.0
+
+    def add(self, seconds: float) -> None:
+        error = seconds - self.mean
+        self.mean += self.GAIN * error
+        self.deviation += self.GAIN * (abs(error) - self.deviation)
 
 
 class Worker(Generic[Item, Job, Result]):
@@ -47,7 +62,7 @@ class Worker(Generic[Item, Job, Result]):
         self._newest: Item | None = None
         self._stopped = True
         self._infer_start: float | None = None
-        self._infer_seconds = self._prepare_seconds = 0.0
+        self._infer_duration, self._prepare_duration = Duration(), Duration()
         self._threads: list[threading.Thread] = []
 
     def put(self, item: Item) -> None:
@@ -101,7 +116,7 @@ class Worker(Generic[Item, Job, Result]):
             except Exception as error:
                 self._failed(item, error)
                 return True
-            self._prepare_seconds += _SMOOTHING * (time.perf_counter() - start - self._prepare_seconds)
+            self._prepare_duration.add(time.perf_counter() - start)
             if job is None:
                 return True
             self._inferring.acquire()
@@ -137,11 +152,13 @@ class Worker(Generic[Item, Job, Result]):
             return None
 
     def _seconds_to_start(self) -> float:
-        """How long to wait so that preparing ends when the inference under way does."""
+        """How long to wait so that preparing is done when the inference under way is."""
         if self._infer_start is None:
             return 0.0
-        # Twice the time to prepare: the threads share one interpreter, so it can take longer than the mean.
-        return self._infer_start + self._infer_seconds - 2 * self._prepare_seconds - time.perf_counter()
+        # Rather too early than too late: a waiting item ages by that, a waiting engine is lost to all.
+        infer, prepare = self._infer_duration, self._prepare_duration
+        lead = prepare.mean + 2 * prepare.deviation + HANDOVER_SECONDS
+        return self._infer_start + infer.mean - lead - time.perf_counter()
 
     def _timed_infer(self, job: Job) -> Result:
         start = time.perf_counter()
@@ -152,6 +169,6 @@ class Worker(Generic[Item, Job, Result]):
         finally:
             with self._changed:
                 self._infer_start = None
-                self._infer_seconds += _SMOOTHING * (time.perf_counter() - start - self._infer_seconds)
+                self._infer_duration.add(time.perf_counter() - start)
                 if self._newest is not None:  # woken for nothing, the other thread would only delay this one
                     self._changed.notify()

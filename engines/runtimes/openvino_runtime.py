@@ -67,6 +67,8 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": self._hint(precision),
+            # Pinned, a one-thread engine of every node runs on core 0, and whatever else needs that core waits.
+            "ENABLE_CPU_PINNING": False,
         }
         return properties | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
 

@@ -15,11 +15,14 @@ from perception.tasks.resources import share
 
 NAMESPACE = "{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}"
 
+MODE = "RMW_FASTRTPS_PUBLICATION_MODE"
+
 
 @pytest.fixture
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """An environment in which nobody set anything; what `prepare` sets is undone after the test."""
-    for variable in (*PROFILE_VARIABLES, "AMENT_PREFIX_PATH", "RMW_IMPLEMENTATION", environment.SEGMENT_VARIABLE):
+    others = ("AMENT_PREFIX_PATH", "RMW_IMPLEMENTATION", MODE, environment.SEGMENT_VARIABLE)
+    for variable in (*PROFILE_VARIABLES, *others):
         monkeypatch.setenv(variable, "")  # so that monkeypatch restores it
         monkeypatch.delenv(variable)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
@@ -46,12 +49,21 @@ def test_profile_of_the_user_stays(clean: pytest.MonkeyPatch, variable: str) -> 
     assert {name: os.environ.get(name) for name in PROFILE_VARIABLES if name in os.environ} == {variable: "/mine.xml"}
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, "ASYNCHRONOUS"), ("SYNCHRONOUS", "SYNCHRONOUS")])
+def test_the_middleware_sends_from_its_own_thread(clean: pytest.MonkeyPatch, given: str | None, expected: str) -> None:
+    if given:
+        clean.setenv(MODE, given)
+    prepare()
+    assert os.environ[MODE] == expected
+
+
 def test_another_middleware_gets_no_profile_and_is_told(
     clean: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clean.setenv("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp")
     prepare()
     assert not any(name in os.environ for name in PROFILE_VARIABLES)
+    assert MODE not in os.environ
     assert "rmw_cyclonedds_cpp" in caplog.text
 
 

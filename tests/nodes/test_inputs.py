@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 import rclpy
 from conftest import FakeEngine, Graph, overrides, wait_until
@@ -35,6 +37,27 @@ def reason(robot: Robot, *words: str) -> str:
 
     wait_until(complete, what=f"a warning with {words}")
     return str(robot.statuses[-1].message)
+
+
+def test_a_calibration_is_read_once_and_again_when_it_changes(
+    graph: Graph, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes with every image; the stamp alone makes no new one, and another lens changes the metres."""
+    read: list[Any] = []
+    real = inputs.calibration_from_message
+    monkeypatch.setattr(inputs, "calibration_from_message", lambda message: read.append(message) or real(message))
+    start(graph)
+    robot = graph.add(Robot("depth"))
+    first = exchange(graph, robot, grey(30), 1, camera=SMALL)["depth"]
+    for number in range(2, 6):
+        exchange(graph, robot, grey(30), number, camera=SMALL)
+    assert len(read) == 1
+    wider = dataclasses.replace(SMALL, fx=SMALL.fx / 2, fy=SMALL.fy / 2)
+    robot.calibrate(wider)
+    wait_until(lambda: len(read) == 2, what="the other lens")
+    second = exchange(graph, robot, grey(30), 6, camera=wider)["depth"]
+    assert np.median(metres(second)) == pytest.approx(np.median(metres(first)) / 2, rel=1e-4)
+    assert len(read) == 2
 
 
 def test_silence_names_a_topic_that_nobody_publishes(graph: Graph, engine: FakeEngine) -> None:

@@ -89,6 +89,7 @@ def test_activating_again_does_not_load_again(graph: Graph, managed: DepthNode, 
     assert len(engines) == 1 and engines[0].runs == 1  # the first run, which is a slow one, comes before any frame
     for number in (1, 2):
         assert robot.change_state(NODE, ACTIVATE)
+        assert not managed.statistics.counts and not managed.statistics.spreads(), "every activation counts anew"
         exchange(graph, robot, grey(30), number, camera=SMALL)
         assert robot.change_state(NODE, DEACTIVATE)
     assert len(engines) == 1 and not engines[0].closed

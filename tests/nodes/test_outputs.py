@@ -7,12 +7,18 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+import rclpy
 from conftest import FakeEngine, Graph, overrides, wait_until
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, ReliabilityPolicy
 from robot import CAMERA, SMALL, Robot, exchange, grey
+from sensor_msgs.msg import Image as ImageMessage
+from std_msgs.msg import Header
 
 from perception.nodes import inputs, outputs
+from perception.nodes.convert import image_from_message
 from perception.nodes.depth_node import DepthNode
+from perception.tasks.image import Image
 
 TOPICS = tuple(f"/robot/{topic}" for topic in Robot.TOPICS)
 READER = """
@@ -25,12 +31,12 @@ rclpy.spin(node)
 """
 
 
-def test_outputs_are_reliable_and_keep_the_newest(graph: Graph, depth_node: DepthNode) -> None:
+def test_outputs_are_reliable_and_keep_the_newest_few(graph: Graph, depth_node: DepthNode) -> None:
     robot = graph.add(Robot())
     for publisher in depth_node.publishers:
         if publisher.topic_name in TOPICS:
             qos = publisher.qos_profile
-            assert (qos.history, qos.depth) == (HistoryPolicy.KEEP_LAST, 1)
+            assert (qos.history, qos.depth) == (HistoryPolicy.KEEP_LAST, 4)
     for topic in TOPICS:
         wait_until(lambda topic=topic: robot.get_publishers_info_by_topic(topic), what="discovery")
         (info,) = robot.get_publishers_info_by_topic(topic)
@@ -52,12 +58,12 @@ def test_an_override_changes_one_topic_alone(graph: Graph, engine: FakeEngine) -
         depth = profiles["/robot/depth"]
         assert (depth.reliability, depth.depth) == (ReliabilityPolicy.BEST_EFFORT, 3)
         for topic in TOPICS[1:]:
-            assert (profiles[topic].reliability, profiles[topic].depth) == (ReliabilityPolicy.RELIABLE, 1)
+            assert (profiles[topic].reliability, profiles[topic].depth) == (ReliabilityPolicy.RELIABLE, 4)
         assert profiles["/robot/image"].reliability == ReliabilityPolicy.RELIABLE
         assert profiles["/robot/camera_info"].reliability == ReliabilityPolicy.BEST_EFFORT
         node.trigger_deactivate()
         node.trigger_cleanup()
-    assert outputs.NEWEST.reliability == ReliabilityPolicy.RELIABLE and outputs.NEWEST.depth == 1
+    assert outputs.RESULTS.reliability == ReliabilityPolicy.RELIABLE and outputs.RESULTS.depth == 4
     assert inputs.SENSOR_DATA.reliability == ReliabilityPolicy.BEST_EFFORT
 
 
@@ -76,6 +82,31 @@ def test_one_topic_is_withdrawn_with_the_node(graph: Graph, depth_node: DepthNod
     depth_node.trigger_deactivate()
     depth_node.trigger_cleanup()
     wait_until(lambda: not any(robot.count_publishers(topic) for topic in TOPICS), what="the topics to go")
+
+
+def test_pixels_written_in_place_are_sent_and_others_copied(graph: Graph) -> None:
+    writer, reader = graph.add(rclpy.create_node("writer")), graph.add(rclpy.create_node("reader"))
+    output = outputs.ImageOutput(writer, "map")
+    got: dict[str, np.ndarray] = {}
+    reader.create_subscription(
+        ImageMessage, "map", lambda m: got.update({m.header.frame_id: image_from_message(m).data}), 10
+    )
+    wait_until(lambda: output.wanted, what="the reader")
+    numbers = np.arange(12, dtype=np.float32)
+    sent = {"in place": numbers.reshape(3, 4), "again": -numbers.reshape(3, 4), "other shape": numbers.reshape(2, 6)}
+    for name, values in sent.items():
+        pixels = output.pixels(values.shape, "32FC1")
+        pixels[:] = values
+        output.publish(Image(pixels, "32FC1"), Header(frame_id=name))
+    assert output.pixels((2, 6), "32FC1") is pixels, "the memory is kept"
+    sent["of another"] = numbers[::-1].reshape(2, 6)
+    output.publish(Image(sent["of another"], "32FC1"), Header(frame_id="of another"))
+    sent["other encoding"] = np.full((2, 6), 7, np.uint8)
+    output.publish(Image(sent["other encoding"], "mono8"), Header(frame_id="other encoding"))
+    wait_until(lambda: got.keys() >= sent.keys(), what="all of them")
+    for name, values in sent.items():
+        np.testing.assert_array_equal(got[name], values)
+    output.close()
 
 
 def test_a_stalled_reader_does_not_hold_up_the_publisher(graph: Graph, depth_node: DepthNode) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perception.nodes.worker import Worker
+from perception.nodes.worker import Duration, Worker
 
 STEPS = ("prepare", "infer", "finish")
 Event = tuple[str, str, int]
@@ -336,3 +336,12 @@ def test_every_item_ends_in_exactly_one_way(operations: list[tuple[str, str]]) -
     ends = recorder.done("finish") + recorder.dropped + [item for item, _ in recorder.failed] + skipped
     assert sorted(ends) == list(range(received))
     assert recorder.done("finish") == sorted(recorder.done("finish"))
+
+
+def test_a_duration_follows_its_mean_and_how_far_it_strays() -> None:
+    steady, wild = Duration(), Duration()
+    for index in range(100):
+        steady.add(0.01)
+        wild.add(0.01 + (0.004 if index % 2 else -0.004))
+    assert steady.mean == pytest.approx(0.01) and steady.deviation < 1e-6
+    assert wild.mean == pytest.approx(0.01, abs=0.002) and wild.deviation == pytest.approx(0.004, rel=0.3)
