@@ -10,6 +10,12 @@ from onnx import helper, numpy_helper, shape_inference
 
 from perception.engines.graph import attributes, constants
 
+REPEATING = {
+    "asymmetric": ("floor", "round_prefer_floor"),
+    "half_pixel": ("round_prefer_floor", "round_prefer_ceil"),
+    "pytorch_half_pixel": ("round_prefer_floor", "round_prefer_ceil"),
+}
+"""Conventions of coordinates and of rounding by which nearest 2x upsampling repeats every pixel twice."""
 POINTWISE = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish")
 
 
@@ -77,7 +83,8 @@ def broadcast_skips(model: onnx.ModelProto) -> onnx.ModelProto:
     for addition in [node for node in nodes if node.op_type == "Add"]:
         for upsampled, skip in (addition.input, addition.input[::-1]):
             chain = _double_upsampling(nodes, upsampled, weights, shapes)
-            if not chain or shapes.get(upsampled) != shapes.get(skip) or outputs.intersection(chain[0].output):
+            visible = outputs.intersection(name for node in chain for name in node.output)
+            if not chain or visible or shapes.get(upsampled) != shapes.get(skip):
                 continue
             _broadcast(model, nodes, addition, chain[0].input[0], skip, shapes[skip])
             for node in chain:
@@ -100,11 +107,15 @@ def _double_upsampling(
         if node.op_type == operator:
             chain.insert(0, node)
             name = node.input[0]
-    if not chain or not _is_nearest_upsampling(chain[0], weights):
+    if len(chain) not in (1, 3) or not _is_nearest_upsampling(chain[0], weights):
+        return []
+    values = attributes(chain[0])
+    rounding = REPEATING.get(values.get("coordinate_transformation_mode", "half_pixel"), ())
+    if values.get("nearest_mode", "round_prefer_floor") not in rounding:
         return []
     sizes = shapes.get(name, ())
     doubled = (*sizes[:2], *(2 * size for size in sizes[2:]))
-    return chain if sizes[:1] == (1,) and doubled == shapes.get(tensor) else []
+    return chain if len(sizes) == 4 and sizes[0] == 1 and doubled == shapes.get(tensor) else []
 
 
 def _broadcast(
@@ -131,11 +142,12 @@ def _broadcast(
         above.append(helper.make_node("Reshape", [f"{name}_last", sizes], [name], name))
         addition.input[index] = name
     nodes[nodes.index(addition) : nodes.index(addition)] = above
+    outputs = {value.name for value in model.graph.output}
     # A pair behind the sum stays with it, so that both are one kernel.
     end = addition
     for operator in ("QuantizeLinear", "DequantizeLinear"):
         readers = [node for node in nodes if end.output[0] in node.input]
-        if len(readers) == 1 and readers[0].op_type == operator:
+        if len(readers) == 1 and readers[0].op_type == operator and end.output[0] not in outputs:
             end = readers[0]
     name, result = f"{base}_sum", end.output[0]
     end.output[0] = name

@@ -232,13 +232,13 @@ class Benchmark:
         with Session(Listener, self.out / "log") as session:
             self._start_node(session, threads)
             session.start("feeder", {"source": self.source, "rate": float(rate)}, namespace=NAMESPACE)
+            session.wait(lambda: session.observer.published(DEPTH), 60, "the first depth map")
             if stalled_reader:
                 self._stall_a_reader(session)
-            session.wait(lambda: session.observer.published(DEPTH), 60, "the first depth map")
             time.sleep(SETTLE)
             session.change_state(DEPTH, Transition.TRANSITION_DEACTIVATE)
             session.change_state(DEPTH)  # counts anew
-            time.sleep(SETTLE + self.seconds)
+            time.sleep(self.seconds)
             session.observer.diagnostics.pop(DEPTH)
             return dict(session.wait(lambda: session.observer.diagnostics.get(DEPTH), 10, "diagnostics"))
 

@@ -27,6 +27,10 @@ class Reporter:
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._failed = 0
 
+    def restart(self) -> None:
+        """The node's counts begin anew."""
+        self._failed = 0
+
     def publish(self, problems: list[str]) -> None:
         """One status; `problems` make it a warning, frames that failed since the last one an error."""
         node, statistics = self._node, self._node.statistics

@@ -24,8 +24,8 @@ def prepare(segment_bytes: int | None = None) -> None:
 
     AMENT_PREFIX_PATH becomes the virtual environment if that holds the ROS 2 wheels. Fast DDS gets the profile of
     `config/fastdds.xml`, whose shared-memory segment is `segment_bytes` (default: the variable PERCEPTION_SHM_BYTES,
-    else as in the file). A profile that the user set stays, another middleware gets none. Limits of this machine that
-    make the profile less effective are logged.
+    else as in the file), and sends from a thread of its own. What the user set stays, another middleware gets nothing.
+    Limits of this machine that make the profile less effective are logged.
 
     Raises:
         ValueError: the size of the segment is no number of bytes from 1 MiB to 4 GiB - 1.

@@ -44,10 +44,10 @@ class Feeder(Node):
         self._info_publisher = self.create_publisher(CameraInfo, "camera_info", RESULTS)
 
     def run(self, stopped: threading.Event) -> None:
-        """Publish until `stopped`."""
+        """Publish until `stopped`, or until ROS is shut down."""
         pace = Pace(1 / self._rate)
         for image in itertools.cycle(self._images):
-            if pace.wait(stopped) is None:
+            if pace.wait(stopped) is None or not self.context.ok():
                 return
             if self._info:
                 self._info_publisher.publish(self._info)
@@ -58,10 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     prepare()
     rclpy.init(args=arguments)
     node: Any = Feeder()
-    stopped = threading.Event()
-    rclpy.get_default_context().on_shutdown(stopped.set)
     try:
-        node.run(stopped)
+        node.run(threading.Event())
     except KeyboardInterrupt:
         pass
     finally:

@@ -75,6 +75,7 @@ class ImageInput:
         self._name = self.topic if suffix else "image"
         self._calibration: Calibration | None = None
         self._info = b""
+        self._refusal = ""
         self._last = time.monotonic()
         self._silence_reported = False
         # Humble's rclpy gives callbacks the message alone.
@@ -110,11 +111,15 @@ class ImageInput:
             return
         self._info = serialized
         message = deserialize_message(serialized, CameraInfo)
+        refusal = ""
         try:
             self._calibration = calibration_from_message(message)
         except MessageError as error:
             self._calibration = None
-            self._refuse(f"{error} (topic {self.info_topic}, frame {message.header.frame_id!r})")
+            refusal = f"{error} (topic {self.info_topic}, frame {message.header.frame_id!r})"
+            if refusal != self._refusal:  # a publisher may fill the gaps between fields with anything
+                self._refuse(refusal)
+        self._refusal = refusal
 
     def silence(self, timeout: float) -> str:
         """Why no image came for `timeout` seconds, said in the log once; empty if images come. Call now and then."""

@@ -42,7 +42,7 @@ class Window:
 
 
 class Statistics:
-    """Counts and durations; methods may be called from any thread.
+    """Counts and durations since the node was activated; methods may be called from any thread.
 
     Every frame is counted once as `received` and once as `published`, `dropped` (a newer frame came), `failed` (it
     could not be used) or `skipped` (nobody listens): received is their sum once all are done.

@@ -78,8 +78,9 @@ class OpenVino:
         from perception.engines.rewrites import broadcast_skips
 
         progress("compiling with OpenVINO")
+        graph = to_bytes(broadcast_skips(read(graph)))
         try:
-            model = self.core.read_model(io.BytesIO(to_bytes(broadcast_skips(read(graph)))))
+            model = self.core.read_model(io.BytesIO(graph))
             blob = self.core.compile_model(model, "CPU", self._properties(precision, 0)).export_model()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO {self.version()} cannot compile this graph: {error}") from error

@@ -35,7 +35,13 @@ def test_upsampling_stays_above_a_larger_kernel() -> None:
     assert [node.op_type for node in sink_resizes(model).graph.node][-3:] == ["Resize", "Conv", "Relu"]
 
 
-def _skip_graph(swapped: bool = False, mode: str = "nearest", exposed: bool = False) -> onnx.ModelProto:
+ASYMMETRIC = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+HALF_PIXEL = {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_floor"}
+
+
+def _skip_graph(
+    swapped: bool = False, exposed: bool = False, read_twice: bool = False, **resize: str
+) -> onnx.ModelProto:
     """A convolution at full size, one at half of it, and the second brought up and added to the first."""
     model = tiny_graph()
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -52,14 +58,12 @@ def _skip_graph(swapped: bool = False, mode: str = "nearest", exposed: bool = Fa
         helper.make_node("Relu", ["f"], ["skip"]),
         helper.make_node("Conv", ["skip", "half"], ["h"], pads=pads, strides=[2, 2]),
         helper.make_node("Relu", ["h"], ["small"]),
-        helper.make_node(
-            "Resize", ["small", "", "scales"], ["up"], mode=mode, coordinate_transformation_mode="asymmetric",
-            nearest_mode="floor",
-        ),
+        helper.make_node("Resize", ["small", "", "scales"], ["up"], **(ASYMMETRIC | resize)),
         helper.make_node("Add", addends, ["sum"]),
-        helper.make_node("Conv", ["sum", "head", "head_bias"], ["s"]),
+        helper.make_node("Mul", ["sum", "up" if read_twice else "skip"], ["product"]),
+        helper.make_node("Conv", ["product", "head", "head_bias"], ["s"]),
         helper.make_node("Relu", ["s"], ["depth"]),
-    ]  # fmt: skip
+    ]
     outputs = list(model.graph.output)
     if exposed:
         outputs.append(helper.make_tensor_value_info("up", TensorProto.FLOAT, (1, 8, *CONFIG.input_size)))
@@ -74,11 +78,11 @@ def _skip_graph(swapped: bool = False, mode: str = "nearest", exposed: bool = Fa
     return helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
 
 
-@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("options", [{}, {"swapped": True}, HALF_PIXEL], ids=["up + skip", "skip + up", "half pixel"])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_skip_broadcasts_and_nothing_changes(swapped: bool, precision: str) -> None:
+def test_a_skip_broadcasts_and_nothing_changes(options: dict, precision: str) -> None:
     def make() -> onnx.ModelProto:
-        graph = _skip_graph(swapped)
+        graph = _skip_graph(**options)
         return graph if precision == "fp32" else quantize(graph, random_frames(8), Quantization("uint8"))
 
     before, after = make(), broadcast_skips(make())
@@ -89,7 +93,16 @@ def test_a_skip_broadcasts_and_nothing_changes(swapped: bool, precision: str) ->
         np.testing.assert_allclose(_run(after, frame), _run(before, frame), rtol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{"mode": "linear"}, {"exposed": True}], ids=["linear", "read elsewhere"])
+OTHERS = {
+    "linear": {"mode": "linear"},
+    "aligned corners": {"coordinate_transformation_mode": "align_corners"},
+    "rounded up": {"nearest_mode": "ceil"},
+    "an output": {"exposed": True},
+    "read twice": {"read_twice": True},
+}
+
+
+@pytest.mark.parametrize("options", OTHERS.values(), ids=OTHERS.keys())
 def test_other_upsampling_stays(options: dict) -> None:
     before, after = _skip_graph(**options), broadcast_skips(_skip_graph(**options))
     assert [node.op_type for node in after.graph.node] == [node.op_type for node in before.graph.node]

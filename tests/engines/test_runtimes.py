@@ -58,7 +58,7 @@ def test_what_is_no_plan_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_what_is_no_graph_is_refused(name: str) -> None:
-    with pytest.raises(EngineError, match="this graph"):
+    with pytest.raises(EngineError, match="graph"):
         get_runtime(name).compile(b"no graph at all", "fp32", lambda line: None)
 
 

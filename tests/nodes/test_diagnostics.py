@@ -57,6 +57,19 @@ def test_a_status_holds_counts_rate_stages_and_engine(graph: Graph, depth_node: 
     assert {key: values[key] for key in ("model", "target", "precision", "key", "device")} == engine.info
 
 
+def test_a_failure_after_another_activation_is_an_error_again(graph: Graph, depth_node: DepthNode) -> None:
+    """Counts begin anew with it, and what the last report said of the counts before must not hide new ones."""
+    robot = graph.add(Robot("depth"))
+    for _ in range(2):
+        exchange(graph, robot, grey(30), 1, camera=SMALL)
+        robot.image.publish(robot.image.msg_type(encoding="cmyk8", width=1, height=1))
+        wait_until(lambda: robot.statuses and robot.statuses[-1].level == DiagnosticStatus.ERROR, what="the error")
+        assert robot.values()["failed"] == "1"
+        depth_node.trigger_deactivate()
+        depth_node.trigger_activate()
+        robot.statuses.clear()
+
+
 def test_it_comes_once_a_second(graph: Graph, depth_node: DepthNode) -> None:
     arrays: list[DiagnosticArray] = []
     robot = graph.add(Robot())

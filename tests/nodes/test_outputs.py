@@ -92,19 +92,22 @@ def test_pixels_written_in_place_are_sent_and_others_copied(graph: Graph) -> Non
         ImageMessage, "map", lambda m: got.update({m.header.frame_id: image_from_message(m).data}), 10
     )
     wait_until(lambda: output.wanted, what="the reader")
+
+    def send(name: str, pixels: np.ndarray, encoding: str) -> None:
+        output.publish(Image(pixels, encoding), Header(frame_id=name))
+        wait_until(lambda: name in got, what=name)
+
     numbers = np.arange(12, dtype=np.float32)
-    sent = {"in place": numbers.reshape(3, 4), "again": -numbers.reshape(3, 4), "other shape": numbers.reshape(2, 6)}
-    for name, values in sent.items():
+    in_place = {"first": numbers.reshape(3, 4), "again": -numbers.reshape(3, 4), "other shape": numbers.reshape(2, 6)}
+    for name, values in in_place.items():
         pixels = output.pixels(values.shape, "32FC1")
         pixels[:] = values
-        output.publish(Image(pixels, "32FC1"), Header(frame_id=name))
+        send(name, pixels, "32FC1")
     assert output.pixels((2, 6), "32FC1") is pixels, "the memory is kept"
-    sent["of another"] = numbers[::-1].reshape(2, 6)
-    output.publish(Image(sent["of another"], "32FC1"), Header(frame_id="of another"))
-    sent["other encoding"] = np.full((2, 6), 7, np.uint8)
-    output.publish(Image(sent["other encoding"], "mono8"), Header(frame_id="other encoding"))
-    wait_until(lambda: got.keys() >= sent.keys(), what="all of them")
-    for name, values in sent.items():
+    copied = {"of another": numbers[::-1].reshape(2, 6), "other encoding": np.full((2, 6), 7, np.uint8)}
+    send("of another", copied["of another"], "32FC1")
+    send("other encoding", copied["other encoding"], "mono8")
+    for name, values in (in_place | copied).items():
         np.testing.assert_array_equal(got[name], values)
     output.close()
 
