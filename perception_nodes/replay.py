@@ -28,6 +28,8 @@ STRIDE = 4
 """Accuracy is taken over every fourth row and column: keeping whole maps would cost memory, and scoring them time."""
 SETTLE = 0.5
 """Seconds for discovery to reach the last participant."""
+REPORTED = 1.5
+"""Seconds after which /diagnostics, which come once a second, hold the last frame."""
 SILENCE = 10.0
 """Seconds without a new depth map after which a replay is over."""
 
@@ -105,7 +107,8 @@ class Replay:
             time.sleep(SETTLE)
             session.change_state(SOURCE)
             self._collect(session, observer)
-            time.sleep(1.1)  # one more period of /diagnostics
+            session.change_state(SOURCE, Transition.TRANSITION_DEACTIVATE)  # so that all counts are of the same frames
+            time.sleep(REPORTED)
             values = dict(observer.diagnostics.get(DEPTH, {}))
             memory = psutil.Process(process.pid).memory_info().rss
             report = self._report(observer, values, observer.diagnostics.get(SOURCE, {})) | {
@@ -152,6 +155,7 @@ class Replay:
         """Write input, depth and overlay side by side; None where they do not come (a camera that vanished)."""
         observer.watch_views()
         try:
+            session.change_state(SOURCE)
             views = session.wait(observer.complete_view, 10, "a frame with depth and overlay")
         except SessionError:
             return None
