@@ -86,7 +86,7 @@ def broadcast_skips(model: onnx.ModelProto) -> onnx.ModelProto:
             visible = outputs.intersection(name for node in chain for name in node.output)
             if not chain or visible or shapes.get(upsampled) != shapes.get(skip):
                 continue
-            _broadcast(model, nodes, addition, chain[0].input[0], skip, shapes[skip])
+            _broadcast(model, nodes, addition, chain[0].input[0], skip, shapes[skip], outputs)
             for node in chain:
                 nodes.remove(node)
             break
@@ -125,6 +125,7 @@ def _broadcast(
     small: str,
     skip: str,
     shape: tuple[int, ...],
+    outputs: set[str],
 ) -> None:
     """Replace the inputs of `addition`, and give its sum the `shape` (1, c, h, w) that its readers expect."""
     _, channels, height, width = shape
@@ -135,14 +136,13 @@ def _broadcast(
         return f"{name}_sizes"
 
     above = []
-    for index, (part, tensor, repeated) in enumerate((("small", small, 1), ("skip", skip, 2))):
+    for index, (part, tensor, repeated) in enumerate([("small", small, 1), ("skip", skip, 2)]):
         name = f"{base}_{part}"
         sizes = sizes_of(name, height // 2, repeated, width // 2, repeated, channels)
         above.append(helper.make_node("Transpose", [tensor], [f"{name}_last"], f"{name}_last", perm=[0, 2, 3, 1]))
         above.append(helper.make_node("Reshape", [f"{name}_last", sizes], [name], name))
         addition.input[index] = name
     nodes[nodes.index(addition) : nodes.index(addition)] = above
-    outputs = {value.name for value in model.graph.output}
     # A pair behind the sum stays with it, so that both are one kernel.
     end = addition
     for operator in ("QuantizeLinear", "DequantizeLinear"):

@@ -25,18 +25,12 @@ class Reporter:
     def __init__(self, node: BaseNode) -> None:
         self._node = node
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._failed = 0
-
-    def restart(self) -> None:
-        """The node's counts begin anew."""
-        self._failed = 0
 
     def publish(self, problems: list[str]) -> None:
         """One status; `problems` make it a warning, frames that failed since the last one an error."""
         node, statistics = self._node, self._node.statistics
         counts = statistics.counts
-        total = counts["failed"] + counts["bad_calibration"]
-        failed, self._failed = total - self._failed, total
+        failed = statistics.take_failures()
         level, message = DiagnosticStatus.OK, "ok"
         if problems:
             level, message = DiagnosticStatus.WARN, "; ".join(problems)

@@ -57,7 +57,7 @@ class Feeder(Node):
 def main(arguments: list[str] | None = None) -> int:
     prepare()
     rclpy.init(args=arguments)
-    node: Any = Feeder()
+    node = Feeder()
     try:
         node.run(threading.Event())
     except KeyboardInterrupt:

@@ -83,7 +83,6 @@ class BaseNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.statistics.reset()
-        self._reporter.restart()
         result = self._attempt("activate", self.start, self.stop)
         self.active = result == SUCCESS
         return result

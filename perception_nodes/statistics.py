@@ -59,6 +59,7 @@ class Statistics:
             self._stages: dict[str, Window] = {}
             self._published: deque[float] = deque(maxlen=WINDOW)
             self._last_error = ""
+            self._new_failures = 0
 
     def count(self, event: str) -> None:
         """One more of `event`."""
@@ -72,6 +73,7 @@ class Statistics:
         with self._lock:
             self._counts[event] += 1
             self._last_error = reason
+            self._new_failures += 1
 
     def time(self, stages: Mapping[str, float]) -> None:
         """Durations in seconds of one frame's stages."""
@@ -86,6 +88,12 @@ class Statistics:
         """A copy of the counts so far."""
         with self._lock:
             return self._counts.copy()
+
+    def take_failures(self) -> int:
+        """How often `fail` was called since this was asked last, or since `reset`."""
+        with self._lock:
+            failures, self._new_failures = self._new_failures, 0
+        return failures
 
     @property
     def last_error(self) -> str:
@@ -108,7 +116,7 @@ class Statistics:
 
 
 def spread(seconds: Sequence[float] | np.ndarray) -> Spread:
-    """Percentiles of durations, interpolated as NumPy does it, in a tenth of its time; there must be one at least."""
+    """Percentiles of durations, interpolated as NumPy does it, in a quarter of its time; there must be one at least."""
     ordered = np.sort(np.asarray(seconds, np.float64))
     places = (len(ordered) - 1) * np.array(PERCENTILES) / 100
     below = places.astype(int)
