@@ -16,7 +16,7 @@ from torch import nn
 
 from perception.engines.errors import EngineError
 from perception.engines.graph import OPSET, finish, read_config, to_bytes
-from perception.engines.rewrites import sink_resizes
+from perception.engines.rewrites import simplify
 from perception.models import create_model, list_models, model_config
 from perception.tasks.config import ModelConfig
 
@@ -76,7 +76,7 @@ class ModelSource:
 
     def graph(self) -> onnx.ModelProto:
         """The float32 graph that engines are built from."""
-        return sink_resizes(self.plain())
+        return simplify(self.plain())
 
     def program(self) -> bytes:
         """The model as an exported PyTorch program."""

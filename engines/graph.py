@@ -101,6 +101,13 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Remove initialisers that no node reads."""
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
+        model.graph.initializer.remove(tensor)
+
+
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """A node's attributes by name, strings as `str`."""
     values = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}

@@ -8,7 +8,7 @@ minimise the squared error (section 3.1), and the mean shift that quantised weig
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from perception.engines.errors import EngineError
-from perception.engines.graph import constants
+from perception.engines.graph import constants, drop_unused
 from perception.engines.runtimes import Progress, Quantization
 
 WEIGHTED = ("Conv",)
@@ -50,6 +50,16 @@ class Statistics:
         """Mean of each channel."""
         return self.channel_sums / max(self.pixels, 1)
 
+    def widen(self, values: np.ndarray) -> None:
+        """Take the range and the channels' means of (batch, channels, height, width) into account."""
+        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        self.channel_sums = self.channel_sums + values.sum(axis=(0, 2, 3), dtype=np.float64)
+        self.pixels += values.size // values.shape[1]
+
+    def count(self, values: np.ndarray) -> None:
+        """Fill the histogram, once the range is known."""
+        self.histogram += np.histogram(np.abs(values), BINS, (0, self.largest))[0]
+
 
 def quantize(
     model: onnx.ModelProto, frames: Sequence[np.ndarray], scheme: Quantization, progress: Progress = lambda line: None
@@ -62,17 +72,40 @@ def quantize(
     Raises:
         EngineError: no frames.
     """
-    if not frames:
+    return place_pairs(model, calibrate(model, frames, progress), scheme)
+
+
+def place_pairs(
+    model: onnx.ModelProto, statistics: Mapping[str, Statistics], scheme: Quantization, keep: Collection[str] = ()
+) -> onnx.ModelProto:
+    """`quantize` with what `calibrate` found; layers named in `keep` read and multiply float32.
+
+    Raises:
+        EngineError: a name in `keep` is no layer of the graph.
+    """
+    if unknown := sorted(set(keep) - set(layers(model))):
         raise EngineError(
-            "int8 needs calibration frames and none were given; name a folder of images with --calibration"
+            f"the graph has no quantised layer called {', '.join(unknown)}; it has {', '.join(layers(model))}"
         )
     model = onnx.ModelProto.FromString(model.SerializeToString())
-    tensors = _activations(model)
-    statistics = calibrate(model, tensors, frames, progress)
-    _quantize_weights(model, statistics, scheme)
-    _quantize_activations(model, tensors, statistics, scheme)
+    chosen = [node for node in _quantized_nodes(model) if layer_name(node) not in keep]
+    tensors = _activations(model, chosen)
+    _quantize_weights(model, chosen, statistics, scheme)
+    _quantize_activations(model, chosen, tensors, statistics, scheme)
     del model.graph.value_info[:]
     return model
+
+
+def layers(model: onnx.ModelProto) -> list[str]:
+    """Names of what int8 covers, in the graph's order."""
+    return [layer_name(node) for node in _quantized_nodes(model)]
+
+
+def layer_name(node: onnx.NodeProto) -> str:
+    """A convolution is called as its module is in PyTorch, anything else as its result."""
+    if node.op_type in WEIGHTED:
+        return str(node.input[1]).removeprefix("model.").removesuffix(".weight")
+    return str(node.output[0])
 
 
 def _quantized_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -86,19 +119,28 @@ def _quantized_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return chosen[::-1]
 
 
-def _activations(model: onnx.ModelProto) -> list[str]:
+def _activations(model: onnx.ModelProto, chosen: Sequence[onnx.NodeProto]) -> list[str]:
     """Tensors to quantise: what the chosen nodes read, apart from weights, in order."""
     fixed = constants(model)
-    inputs = itertools.chain.from_iterable(node.input for node in _quantized_nodes(model))
+    inputs = itertools.chain.from_iterable(node.input for node in chosen)
     return [name for name in dict.fromkeys(inputs) if name and name not in fixed]
 
 
 def calibrate(
-    model: onnx.ModelProto, tensors: Sequence[str], frames: Sequence[np.ndarray], progress: Progress
+    model: onnx.ModelProto, frames: Sequence[np.ndarray], progress: Progress = lambda line: None
 ) -> dict[str, Statistics]:
-    """Run `frames` twice through the float32 graph: ranges first, then histograms within them."""
+    """Run `frames` twice through the float32 graph: ranges of what may be quantised first, then histograms within them.
+
+    Raises:
+        EngineError: no frames.
+    """
     import onnxruntime as ort
 
+    if not frames:
+        raise EngineError(
+            "int8 needs calibration frames and none were given; name a folder of images with --calibration"
+        )
+    tensors = _activations(model, _quantized_nodes(model))
     probe = onnx.ModelProto.FromString(model.SerializeToString())
     del probe.graph.output[:]
     probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in tensors)
@@ -108,13 +150,10 @@ def calibrate(
         if step % 8 == 0:
             progress(f"calibrating on frame {step % len(frames) + 1} of {len(frames)}")
         for name, values in zip(tensors, session.run(None, {"image": frame}), strict=True):
-            found = statistics[name]
             if step < len(frames):
-                found.low, found.high = min(found.low, float(values.min())), max(found.high, float(values.max()))
-                found.channel_sums = found.channel_sums + values.sum(axis=(0, 2, 3), dtype=np.float64)
-                found.pixels += values.size // values.shape[1]
+                statistics[name].widen(values)
             else:
-                found.histogram += np.histogram(np.abs(values), BINS, (0, found.largest))[0]
+                statistics[name].count(values)
     return statistics
 
 
@@ -163,9 +202,14 @@ def _overflows(integers: np.ndarray) -> np.ndarray:
     return overflows
 
 
-def _quantize_weights(model: onnx.ModelProto, statistics: dict[str, Statistics], scheme: Quantization) -> None:
+def _quantize_weights(
+    model: onnx.ModelProto,
+    chosen: Sequence[onnx.NodeProto],
+    statistics: Mapping[str, Statistics],
+    scheme: Quantization,
+) -> None:
     fixed = constants(model)
-    for node in [node for node in model.graph.node if node.op_type in WEIGHTED]:
+    for node in [node for node in chosen if node.op_type in WEIGHTED]:
         name = node.input[1]
         weights = fixed[name]
         integers, scales = quantize_weights(weights, scheme)
@@ -179,7 +223,7 @@ def _quantize_weights(model: onnx.ModelProto, statistics: dict[str, Statistics],
         dequantize = helper.make_node("DequantizeLinear", inputs, [f"{name}_dq"], name=f"{name}_dq", axis=0)
         model.graph.node.insert(0, dequantize)
         node.input[:] = [node.input[0], f"{name}_dq", f"{name}_bias_int8"]
-    _drop_unused(model)
+    drop_unused(model)
 
 
 def _mean_shift(error: np.ndarray, means: np.ndarray) -> np.ndarray:
@@ -193,10 +237,13 @@ def _mean_shift(error: np.ndarray, means: np.ndarray) -> np.ndarray:
 
 
 def _quantize_activations(
-    model: onnx.ModelProto, tensors: Sequence[str], statistics: dict[str, Statistics], scheme: Quantization
+    model: onnx.ModelProto,
+    chosen: Sequence[onnx.NodeProto],
+    tensors: Sequence[str],
+    statistics: Mapping[str, Statistics],
+    scheme: Quantization,
 ) -> None:
     """One pair for each tensor, right behind its producer; the chosen nodes read the pair's output."""
-    chosen = _quantized_nodes(model)
     pairs: dict[str, list[onnx.NodeProto]] = {}
     for name in tensors:
         scale, zero = activation_scale(statistics[name], scheme)
@@ -219,9 +266,3 @@ def _quantize_activations(
     ordered = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(ordered)
-
-
-def _drop_unused(model: onnx.ModelProto) -> None:
-    used = {name for node in model.graph.node for name in node.input}
-    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
-        model.graph.initializer.remove(tensor)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
 
-from perception.engines.graph import attributes, constants
+from perception.engines.graph import attributes, constants, drop_unused
 
 REPEATING = {
     "asymmetric": ("floor", "round_prefer_floor"),
@@ -16,7 +16,59 @@ REPEATING = {
     "pytorch_half_pixel": ("round_prefer_floor", "round_prefer_ceil"),
 }
 """Conventions of coordinates and of rounding by which nearest 2x upsampling repeats every pixel twice."""
-POINTWISE = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish")
+POINTWISE = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Exp")
+
+
+def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The rewrites that every engine is built with."""
+    return sink_resizes(fold_pads(model))
+
+
+def fold_pads(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Let convolutions pad for themselves where a Pad writes zeros around what they alone read.
+
+    TensorFlow's SAME padding of a stride of 2 is such a Pad: one more row or column at the end than at the start. As an
+    operator of its own it is a pass over memory, and it would come between a convolution and its 8-bit input.
+    """
+    nodes = list(model.graph.node)
+    weights = constants(model)
+    outputs = {value.name for value in model.graph.output}
+    for pad in [node for node in nodes if node.op_type == "Pad"]:
+        around = _zeros_around(pad, weights)
+        readers = [node for node in nodes if pad.output[0] in node.input]
+        if around is None or pad.output[0] in outputs or not readers:
+            continue
+        if not all(node.op_type == "Conv" and _pads_itself(node) for node in readers):
+            continue
+        for convolution in readers:
+            convolution.input[0] = pad.input[0]
+            own = attributes(convolution).get("pads", [0] * len(around))
+            kept = [attribute for attribute in convolution.attribute if attribute.name != "pads"]
+            del convolution.attribute[:]
+            pads = [inner + outer for inner, outer in zip(own, around, strict=True)]
+            convolution.attribute.extend([*kept, helper.make_attribute("pads", pads)])
+        nodes.remove(pad)
+    model = _with_nodes(model, nodes)
+    drop_unused(model)
+    return model
+
+
+def _pads_itself(convolution: onnx.NodeProto) -> bool:
+    return bool(attributes(convolution).get("auto_pad", "NOTSET") == "NOTSET")
+
+
+def _zeros_around(pad: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> list[int] | None:
+    """Rows and columns of zeros at start and end, as Conv's `pads` has them; None if the Pad does anything else."""
+    amounts = weights.get(pad.input[1])
+    value = weights.get(pad.input[2], np.ones(1)) if len(pad.input) > 2 and pad.input[2] else np.zeros(1)
+    if attributes(pad).get("mode", "constant") != "constant" or amounts is None or value.any():
+        return None
+    if len(pad.input) > 3 and pad.input[3]:  # axes of its own
+        return None
+    starts, ends = np.split(amounts, 2)
+    if (amounts < 0).any() or starts[:2].any() or ends[:2].any():
+        return None
+    return [int(amount) for amount in (*starts[2:], *ends[2:])]
 
 
 def sink_resizes(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -13,7 +13,7 @@ from perception.engines.errors import EngineError
 from perception.engines.graph import read, read_config
 from perception.engines.key import sha256
 from perception.engines.precision import is_float32
-from perception.engines.rewrites import sink_resizes
+from perception.engines.rewrites import simplify
 from perception.tasks.config import ModelConfig
 
 
@@ -69,7 +69,7 @@ class OnnxSource:
 
     def graph(self) -> onnx.ModelProto:
         """See `Source.graph`."""
-        return sink_resizes(self.plain())
+        return simplify(self.plain())
 
     def program(self) -> bytes:
         """Not possible."""
