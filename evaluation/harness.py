@@ -9,6 +9,7 @@ import numpy as np
 from perception.evaluation.frames import RGBDFrame
 from perception.tasks import depth as depth_task
 from perception.tasks.config import ModelConfig
+from perception.tasks.depth_metrics import metrics
 from perception.tasks.geometry import Fit
 from perception.tasks.image import Image, preprocess
 
@@ -33,7 +34,7 @@ def evaluate_depth(predict: Predict, config: ModelConfig, frames: Iterable[RGBDF
     for frame in frames:
         if frame.depth is None:
             raise ValueError(f"frame {frame.name!r} has no true depth; accuracy needs a data set with depth")
-        rows.append(depth_task.metrics(predict_depth(predict, config, frame).metres, frame.depth))
+        rows.append(metrics(predict_depth(predict, config, frame).metres, frame.depth))
     if not rows:
         raise ValueError("the data set is empty; nothing to evaluate")
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

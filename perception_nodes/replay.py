@@ -19,6 +19,7 @@ from perception.nodes.diagnostics import counts_of, engine_of, stages_of
 from perception.nodes.inputs import SENSOR_DATA
 from perception.nodes.session import Observer, Session, SessionError
 from perception.tasks import depth as task
+from perception.tasks.depth_metrics import metrics
 from perception.tasks.image import Image, to_color
 from perception.tasks.messages import stamp_of
 
@@ -144,7 +145,7 @@ class Replay:
     def _accuracy(self, observer: DepthObserver) -> dict[str, float] | None:
         """Mean over frames of each frame's metrics, matched by stamp."""
         stamps = sorted(observer.depth.keys() & observer.truth.keys())
-        rows = [task.metrics(observer.depth[stamp], observer.truth[stamp]) for stamp in stamps]
+        rows = [metrics(observer.depth[stamp], observer.truth[stamp]) for stamp in stamps]
         rows = [row for row in rows if row["valid"] > 0]
         if not rows:
             return None

@@ -1,4 +1,4 @@
-"""Monocular metric depth: results, metrics, parity and pictures."""
+"""Monocular metric depth: results, parity and pictures. Its metrics are in `depth_metrics`."""
 
 from __future__ import annotations
 
@@ -71,37 +71,6 @@ def disagreement(reference: Mapping[str, np.ndarray], candidate: Mapping[str, np
     if not valid.any():
         return float(np.abs(got).max())
     return float(np.mean(np.abs(got[valid] - expected[valid]) / expected[valid]))
-
-
-def metrics(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Depth metrics of one frame (FastDepth, ICRA 2019, section IV; Eigen et al. 2014), over pixels with target > 0.
-
-    Args:
-        prediction, target: metres, same shape. Pixels whose target is not finite and positive, or whose prediction is
-            not finite, do not count; `valid` says which share of the target's pixels was predicted.
-
-    Returns:
-        rmse, mae (metres), rel, log10, delta1..3 (shares of pixels), valid. NaN where nothing is left to compare.
-    """
-    if prediction.shape != target.shape:
-        raise ValueError(f"prediction of shape {prediction.shape} and target of shape {target.shape} differ")
-    known = np.isfinite(target) & (target > 0)
-    compared = known & np.isfinite(prediction)
-    p = np.maximum(prediction[compared].astype(np.float64), 1e-6)
-    t = target[compared].astype(np.float64)
-    names = ("rmse", "mae", "rel", "log10", "delta1", "delta2", "delta3")
-    if not t.size:
-        return dict.fromkeys(names, float("nan")) | {"valid": 0.0}
-    difference = np.abs(p - t)
-    ratio = np.maximum(p / t, t / p)
-    values = (
-        np.sqrt(np.mean(difference**2)),
-        difference.mean(),
-        np.mean(difference / t),
-        np.mean(np.abs(np.log10(p) - np.log10(t))),
-        *(np.mean(ratio < 1.25**k) for k in (1, 2, 3)),
-    )
-    return dict(zip(names, map(float, values), strict=True)) | {"valid": float(compared.sum() / known.sum())}
 
 
 def without_edges(metres: np.ndarray, threshold: float) -> np.ndarray:
