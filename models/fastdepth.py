@@ -1,97 +1,149 @@
-"""FastDepth: monocular metric depth on embedded systems (Wofk et al., ICRA 2019), MobileNet-NNConv5(dw, skip-add).
+"""FastDepth: monocular metric depth on embedded systems (Wofk et al., ICRA 2019), NNConv5(dw, skip-add) on any encoder.
 
-A MobileNetV1 encoder without its classifier; a decoder of five depthwise-separable blocks with 5x5 kernels, each
-followed by x2 nearest upsampling, to which the encoder's features of the same size are added; a last 1x1 layer.
-Widths are data: the pruned network (found by NetAdapt in the paper) differs from the full one in nothing else.
+A decoder of five depthwise-separable blocks with 5x5 kernels; after each comes x2 nearest upsampling, and then the
+encoder's features of the same size are added. Two forms of it:
+
+published   Skips of stride 8, 4 and 2 are added as they are, so that the decoder has their widths; a 1x1 layer with
+            ReLU gives metres at the input's resolution.
+lateral     All four skips come through a 1x1 convolution, so that the decoder's widths are free; a 1x1 layer gives
+            the logarithm of depth at half the input's resolution.
+
+Widths are data: a pruned network differs from the full one in nothing else.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from perception.models.registry import register_model
+from perception.models.layers import convolution, initialize, separable
+from perception.models.registry import find_encoder, register_model
 from perception.tasks.config import ModelConfig, Output
 
-ENCODER_STRIDES = (2, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
-SKIPS = {1: 5, 2: 3, 3: 1}
-"""Decoder block -> encoder layer whose output is added after that block's upsampling."""
+START_METRES = 2.7
+"""What an untrained network says everywhere: a room. The published form's last ReLU thereby starts out open."""
 
 
-def _conv(
-    inputs: int, outputs: int, kernel: int, activation: type[nn.Module], stride: int = 1, groups: int = 1
-) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs),
-        activation(inplace=True),
-    )
+class Widths(TypedDict):
+    """Every width that can be chosen freely."""
+
+    encoder: Any
+    """As the encoder's own `widths`."""
+    decoder: list[int]
 
 
-def _separable(inputs: int, outputs: int, kernel: int, activation: type[nn.Module], stride: int = 1) -> nn.Sequential:
-    """Depthwise kernel x kernel convolution, then a 1x1 convolution, each with BatchNorm and activation."""
-    return nn.Sequential(
-        _conv(inputs, inputs, kernel, activation, stride, groups=inputs), _conv(inputs, outputs, 1, activation)
-    )
+class MetresHead(nn.Sequential):
+    """(N, C, H, W) to (N, 1, 2 H, 2 W) metres >= 0."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__(*convolution(inputs, 1, 1, nn.ReLU))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class LogHead(nn.Sequential):
+    """(N, C, H, W) to (N, 1, H, W) metres > 0. An error of a logarithm is in proportion to depth, at any depth."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__(nn.Conv2d(inputs, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).exp()
 
 
 class FastDepth(nn.Module):
     """The network.
 
     Args:
-        encoder: widths of conv0..conv13.
-        decoder: widths of decode_conv1..decode_conv5. Those named in SKIPS must equal their encoder layer's.
+        encoder: anything registered as an encoder.
+        decoder: widths of the five blocks.
+        lateral: the form; see the module.
 
-    Shapes: (N, 3, H, W) RGB in [0, 1] to (N, 1, H, W) metres >= 0; H and W multiples of 32.
+    Shapes: (N, 3, H, W) as the encoder wants it normalised, to (N, 1, H, W) metres >= 0, or (N, 1, H / 2, W / 2) in the
+    lateral form; H and W multiples of 32.
     """
 
-    def __init__(self, encoder: tuple[int, ...], decoder: tuple[int, ...]) -> None:
+    def __init__(self, encoder: nn.Module, decoder: Sequence[int], lateral: bool) -> None:
         super().__init__()
-        self.encoder_widths = encoder
-        first, *separable = zip((3, *encoder), encoder, ENCODER_STRIDES, strict=False)
-        self.encoder = nn.ModuleList([_conv(first[0], first[1], 3, nn.ReLU6, stride=first[2])])
-        self.encoder.extend(_separable(inputs, outputs, 3, nn.ReLU6, stride) for inputs, outputs, stride in separable)
-        widths = zip((encoder[-1], *decoder), decoder, strict=False)
-        self.decoder = nn.ModuleList(_separable(inputs, outputs, 5, nn.ReLU) for inputs, outputs in widths)
-        self.head = _conv(decoder[-1], 1, 1, nn.ReLU)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
-                nn.init.normal_(module.weight, 0.0, (2.0 / fan_out) ** 0.5)
+        self.encoder = encoder
+        *shallow, deepest = encoder.channels  # type: ignore[union-attr, misc]
+        self.decoder = nn.ModuleList(
+            separable(inputs, outputs, 5, nn.ReLU)
+            for inputs, outputs in zip((deepest, *decoder), decoder, strict=False)
+        )
+        self.laterals = nn.ModuleList()
+        """What the encoder's features of stride 16, 8, 4 and 2 pass before they are added; the published form has none
+        of stride 16."""
+        for features, outputs in zip(reversed(shallow), decoder, strict=False):
+            self.laterals.append(convolution(features, outputs, 1, None) if lateral else nn.Identity())
+        self.lateral = lateral
+        initialize(self.decoder)
+        initialize(self.laterals)
+        self.head = LogHead(decoder[-1]) if lateral else MetresHead(decoder[-1])
+        self._start_head()
+
+    def _start_head(self) -> None:
+        layer = self.head[0]
+        nn.init.normal_(layer.weight, 0.0, 0.02 if self.lateral else 2.0**0.5)  # type: ignore[arg-type]
+        if self.lateral:
+            nn.init.constant_(layer.bias, float(torch.tensor(START_METRES).log()))  # type: ignore[arg-type]
+        else:
+            nn.init.constant_(self.head[1].bias, START_METRES)  # type: ignore[arg-type]
+
+    @property
+    def widths(self) -> Widths:
+        """What makes a network of the same widths."""
+        decoder = [block[1][0].out_channels for block in self.decoder]  # type: ignore[index, union-attr]
+        return Widths(encoder=self.encoder.widths, decoder=decoder)  # type: ignore[typeddict-item]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        features = []
-        for layer in self.encoder:
-            x = layer(x)
-            features.append(x)
-        for block, layer in enumerate(self.decoder):
-            x = F.interpolate(layer(x), scale_factor=2.0, mode="nearest")
-            if block in SKIPS:
-                x = x + features[SKIPS[block]]
-        return self.head(x)
+        *shallow, x = self.encoder(x)
+        for scale, (block, lateral) in enumerate(zip(self.decoder, self.laterals, strict=False)):
+            x = F.interpolate(block(x), scale_factor=2.0, mode="nearest")
+            if self.lateral or scale > 0:
+                x = x + lateral(shallow[-1 - scale])
+        return self.head(self.decoder[-1](x))
 
 
-def _config(name: str) -> ModelConfig:
-    return ModelConfig(
+def _register(
+    name: str, encoder: str, decoder: Sequence[int], size: tuple[int, int], lateral: bool, **encoder_options: Any
+) -> None:
+    """Register a network under `name`; its builder takes `widths` and `padding`."""
+    entry = find_encoder(encoder)
+    shape = (1, 1, size[0] // 2, size[1] // 2) if lateral else (1, 1, *size)
+    config = ModelConfig(
         name=name,
         task="depth",
-        input_size=(224, 224),
-        outputs=(Output("depth", (1, 1, 224, 224), "m"),),
+        input_size=size,
+        outputs=(Output("depth", shape, "m"),),
+        mean=entry.mean,
+        std=entry.std,
         interpolation="area",
         size_divisor=32,
     )
 
+    def build(widths: Widths | None = None, **options: Any) -> FastDepth:
+        if widths:
+            options["widths"] = widths["encoder"]
+        built = entry.build(**encoder_options | options)
+        return FastDepth(built, widths["decoder"] if widths else decoder, lateral)
 
-@register_model(_config("fastdepth"))
-def fastdepth() -> FastDepth:
-    """Full width: 3,960,930 parameters, 0.7367 GMAC at 224x224."""
-    encoder = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
-    return FastDepth(encoder, (512, 256, 128, 64, 32))
+    register_model(config)(build)
 
 
-@register_model(_config("fastdepth_pruned"))
-def fastdepth_pruned() -> FastDepth:
-    """The paper's NetAdapt widths: 1,360,786 parameters, 0.3664 GMAC at 224x224."""
-    encoder = (16, 56, 88, 120, 144, 256, 408, 376, 272, 288, 296, 328, 480, 512)
-    return FastDepth(encoder, (200, 256, 120, 56, 16))
+# As published: 3,960,930 and 1,360,786 parameters, 0.7367 and 0.3664 GMAC at 224x224; NetAdapt found the pruned widths.
+_register("fastdepth", "mobilenet_v1", (512, 256, 128, 64, 32), (224, 224), lateral=False)
+_register(
+    "fastdepth_pruned", "mobilenet_v1", (200, 256, 120, 56, 16), (224, 224), lateral=False,
+    widths=(16, 56, 88, 120, 144, 256, 408, 376, 272, 288, 296, 328, 480, 512),
+)  # fmt: skip
+# On newer encoders, lateral, and at NYU Depth v2's aspect, which is that of most cameras too.
+_register("fastdepth_mobilenet_v2", "mobilenet_v2", (192, 128, 96, 64, 32), (256, 320), lateral=True)
+_register("fastdepth_mobilenet_v2_050", "mobilenet_v2", (128, 96, 64, 48, 24), (256, 320), lateral=True, width=0.5)
+_register("fastdepth_mobilenet_v2_035", "mobilenet_v2", (96, 64, 48, 32, 16), (256, 320), lateral=True, width=0.35)
+_register("fastdepth_efficientnet_lite0", "efficientnet_lite0", (160, 96, 64, 48, 24), (256, 320), lateral=True)

@@ -7,6 +7,7 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,65 @@ from safetensors.torch import load_file
 from torch import nn
 
 import perception.models as package
-from perception.tasks.config import ModelConfig
+from perception.tasks.config import ModelConfig, Output
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Shipped weights, their model cards, and weights.json, which lists them and can be read without torch."""
 
-_builders: dict[str, tuple[Callable[[], nn.Module], ModelConfig]] = {}
+Build = Callable[..., nn.Module]
+_builders: dict[str, tuple[Build, ModelConfig]] = {}
 
 
-def register_model(config: ModelConfig) -> Callable[[Callable[[], nn.Module]], Callable[[], nn.Module]]:
-    """Register the decorated function, which takes nothing and builds the model with random weights.
+@dataclass(frozen=True)
+class EncoderEntry:
+    """An encoder, and how it wants its image normalised (as `ModelConfig.mean` and `std`)."""
+
+    build: Build
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+_encoders: dict[str, EncoderEntry] = {}
+
+
+def register_encoder(
+    name: str, mean: tuple[float, float, float] = (0.0, 0.0, 0.0), std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+) -> Callable[[Build], Build]:
+    """Register the decorated class or function, which builds an encoder with random weights.
+
+    An encoder maps a normalised image (N, 3, H, W) to features of stride 2, 4, 8, 16 and 32; `channels` names their
+    channels, and `widths` is what its builder takes as `widths` to build one of the same widths.
+    """
+
+    def register(build: Build) -> Build:
+        if name in _encoders:
+            raise ValueError(f"an encoder called {name!r} is registered already; names must be unique")
+        _encoders[name] = EncoderEntry(build, mean, std)
+        return build
+
+    return register
+
+
+def find_encoder(name: str) -> EncoderEntry:
+    """The encoder registered under `name`.
+
+    Raises:
+        ValueError: unknown encoder; the message lists those that are known.
+    """
+    _import_families()
+    if name not in _encoders:
+        raise ValueError(f"unknown encoder {name!r}; available encoders: {', '.join(sorted(_encoders))}")
+    return _encoders[name]
+
+
+def register_model(config: ModelConfig) -> Callable[[Build], Build]:
+    """Register the decorated function, which builds the model with random weights; its arguments have defaults.
 
     The model maps a normalised float image (batch, 3, height, width) to a tensor, or to a tuple of tensors in the order
     of `config.outputs`.
     """
 
-    def register(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    def register(build: Build) -> Build:
         if config.name in _builders:
             raise ValueError(f"a model called {config.name!r} is registered already; names must be unique")
         _builders[config.name] = (build, config)
@@ -39,16 +83,21 @@ def register_model(config: ModelConfig) -> Callable[[Callable[[], nn.Module]], C
     return register
 
 
-def _entry(name: str) -> tuple[Callable[[], nn.Module], ModelConfig]:
+def _entry(name: str) -> tuple[Build, ModelConfig]:
     if name not in list_models():
         raise ValueError(f"unknown model {name!r}; available models: {', '.join(list_models())}")
     return _builders[name]
 
 
+def _import_families() -> None:
+    """Every family registers itself when it is imported."""
+    for info in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{info.name}")
+
+
 def list_models(task: str | None = None) -> list[str]:
     """Names of all registered models, or of those of one task, sorted."""
-    for info in pkgutil.iter_modules(package.__path__):  # every family registers itself when it is imported
-        importlib.import_module(f"{package.__name__}.{info.name}")
+    _import_families()
     return sorted(name for name, (_, config) in _builders.items() if task in (None, config.task))
 
 
@@ -62,24 +111,35 @@ def model_config(name: str, input_size: tuple[int, int] | None = None) -> ModelC
         ValueError: unknown model, or a size that the network cannot take.
     """
     config = _entry(name)[1]
-    trained = json.loads((WEIGHTS / "weights.json").read_text()).get(name, {})
+    trained = _trained(name)
     if trained:
-        trained["focal"] = tuple(trained["focal"]) if trained.get("focal") else None
-        config = config.replace(**trained)
+        focal = trained.get("focal")
+        entry = {key: value for key, value in trained.items() if key != "options"}
+        config = config.replace(**entry | {"focal": tuple(focal) if focal else None})
     if input_size and input_size != config.input_size:
         config = _with_size(config, input_size)
     return config
 
 
+def _trained(name: str) -> dict[str, Any]:
+    """What weights.json says of a model: fields of its config, and `options` with which it is built."""
+    entries: dict[str, dict[str, Any]] = json.loads((WEIGHTS / "weights.json").read_text())
+    return entries.get(name, {})
+
+
 def _with_size(config: ModelConfig, size: tuple[int, int]) -> ModelConfig:
-    """Outputs that had the input's size follow it."""
-    outputs = tuple(
-        type(output)(output.name, (*output.shape[:-2], *size), output.unit)
-        if output.shape[-2:] == config.input_size
-        else output
-        for output in config.outputs
-    )
-    return config.replace(input_size=size, outputs=outputs)
+    """Outputs that are maps of the input's size, or of an integer fraction of it, follow it."""
+    outputs = []
+    for output in config.outputs:
+        steps = {
+            full // part if full % part == 0 else 0
+            for full, part in zip(config.input_size, output.shape[-2:], strict=False)
+        }
+        step = steps.pop() if len(steps) == 1 else 0
+        is_map = 1 <= step <= config.size_divisor
+        shape = (*output.shape[:-2], *(length // step for length in size)) if is_map else output.shape
+        outputs.append(Output(output.name, shape, output.unit))
+    return config.replace(input_size=size, outputs=tuple(outputs))
 
 
 def create_model(name: str, pretrained: bool = True, **overrides: Any) -> nn.Module:
@@ -87,14 +147,14 @@ def create_model(name: str, pretrained: bool = True, **overrides: Any) -> nn.Mod
 
     Args:
         pretrained: load the shipped weights; a model that has none keeps its random start.
-        overrides: passed to the model's builder.
+        overrides: passed to the model's builder; they come before the options with which the shipped weights go.
 
     Raises:
         ValueError: unknown model, or a weights file that is not the one weights.json names.
     """
     build, _ = _entry(name)
-    model = build(**overrides)
     config = model_config(name)
+    model = build(**_trained(name).get("options", {}) | overrides)
     if pretrained and config.weights:
         load_weights(model, WEIGHTS / config.weights, config.weights_sha256)
     return model.eval()

@@ -18,8 +18,11 @@ def log_depth_loss(
     (Li and Snavely, CVPR 2018, equation 4).
 
     Args:
-        prediction, target: metres, (N, 1, H, W). Only pixels with target > 0 count.
+        prediction, target: metres, (N, 1, H, W). Only pixels with target > 0 count. A smaller prediction is brought to
+            the target's size as the node brings it to the image's.
     """
+    if prediction.shape != target.shape:
+        prediction = F.interpolate(prediction, target.shape[-2:], mode="bilinear", align_corners=False)
     mask = target > 0
     error = torch.where(mask, prediction.clamp_min(NEAREST).log() - target.clamp_min(NEAREST).log(), 0.0)
     # Linear term below NEAREST: a clamped logarithm has no slope to lead such a pixel back.

@@ -28,7 +28,8 @@ class Stage:
     """A part of the run at one image size; the learning rate falls from `rate` over all stages together."""
 
     steps: int
-    size: int
+    size: tuple[int, int]
+    """(height, width) of the network's image."""
     batch: int
 
 
@@ -46,13 +47,15 @@ class Recipe:
     evaluate: str
     """Data set whose `eval` split is measured at the end; never trained on, never tuned on."""
     start: str = ""
-    """A weights file to start the encoder from, relative to --data; empty: random."""
+    """What the encoder starts from: a file relative to --data, or `package:...`; see `start_encoder`. Empty: random."""
     augmentation: Augmentation = Augmentation()
     rate: float = 1e-3
     encoder_rate: float = 0.3
     """Learning rate of the started encoder relative to the rest."""
     weight_decay: float = 0.01
     warmup: int = 100
+    frozen_norms: int = 0
+    """Steps during which the started encoder's BatchNorms keep the statistics that they came with."""
     average: float = 0.999
     """Decay of the exponential moving average of the weights, which is what is kept."""
     seed: int = 0
@@ -78,6 +81,6 @@ def load_recipe(name: str) -> Recipe:
         raise ValueError(f"recipe {path} has unknown fields: {', '.join(sorted(unknown))}")
     fields["focal"] = tuple(fields["focal"])
     fields["sources"] = tuple(Source(**source) for source in fields["sources"])
-    fields["stages"] = tuple(Stage(**stage) for stage in fields["stages"])
+    fields["stages"] = tuple(Stage(**stage | {"size": tuple(stage["size"])}) for stage in fields["stages"])
     fields["augmentation"] = Augmentation(**fields.get("augmentation", {}))
     return Recipe(**fields)

@@ -2,17 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from perception.models.fastdepth import FastDepth
+from perception.models.mobilenet_v1 import MobileNetV1
+
+SITE_PACKAGES = "package:"
+"""A start with this prefix is a file of an installed Python package: `package:NAME/PATH`."""
 
 Layer = tuple[np.ndarray, np.ndarray]
 """Weight (outputs, inputs / groups, k, k) and bias (outputs,) of a convolution with its BatchNorm folded in."""
+
+
+def start_encoder(encoder: nn.Module, start: str, data: Path, images: torch.Tensor, seed: int) -> None:
+    """Load an encoder's weights from a file that somebody else has made.
+
+    Args:
+        start: MobileNetV1 as `.tflite`, or a state dict of PyTorch whose tensors come in the order of the encoder's:
+            torchvision's MobileNetV2, efficientnet_pytorch's EfficientNet-Lite. Relative to `data`, or `package:...`.
+        images: float (N, 3, H, W), normalised, a sample of the training set, for statistics that the file lacks.
+
+    Raises:
+        ValueError: no such file, or it does not fit the encoder.
+    """
+    path = _find(start, data)
+    if path.suffix != ".tflite":
+        return load_in_order(encoder, torch.load(path, weights_only=True))
+    if not isinstance(encoder, MobileNetV1):
+        raise ValueError(f"{path} starts a mobilenet_v1, and the encoder is a {type(encoder).__name__}")
+    layers = resize_widths(read_mobilenet_v1_tflite(path), encoder.widths, np.random.default_rng(seed))
+    start_folded(encoder, layers, images)
+
+
+def _find(start: str, data: Path) -> Path:
+    path = data / start
+    if start.startswith(SITE_PACKAGES):
+        package, _, file = start.removeprefix(SITE_PACKAGES).partition("/")
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise ValueError(f"the recipe starts from {start!r}: pip install {package}")
+        path = Path(found.submodule_search_locations[0]) / file
+    if not path.is_file():
+        raise ValueError(f"the recipe starts from {path}, which does not exist; --data names the folder of `start`")
+    return path
+
+
+def load_in_order(encoder: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Load the first tensors of a state dict, whatever their names, into the encoder; the classifier is left over.
+
+    Raises:
+        ValueError: a tensor has another shape than the encoder's in its place.
+    """
+    own = {key: tensor for key, tensor in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
+    theirs = {key: tensor for key, tensor in tensors.items() if not key.endswith("num_batches_tracked")}
+    for (key, mine), (name, tensor) in zip(own.items(), theirs.items(), strict=False):
+        if mine.shape != tensor.shape:
+            raise ValueError(
+                f"the start's {name} has shape {tuple(tensor.shape)}, but the encoder's {key} {tuple(mine.shape)}: "
+                "it is of another network or width; choose the start of this encoder, or none"
+            )
+        mine.copy_(tensor)
 
 
 def read_mobilenet_v1_tflite(path: Path) -> list[Layer]:
@@ -47,7 +101,7 @@ def read_mobilenet_v1_tflite(path: Path) -> list[Layer]:
     return layers
 
 
-def resize_widths(layers: list[Layer], widths: tuple[int, ...], rng: np.random.Generator) -> list[Layer]:
+def resize_widths(layers: list[Layer], widths: Sequence[int], rng: np.random.Generator) -> list[Layer]:
     """MobileNetV1 with other widths: wider by repeating channels (Net2Net, Chen et al., ICLR 2016), narrower by keeping
     those whose weights are largest.
 
@@ -78,23 +132,23 @@ def resize_widths(layers: list[Layer], widths: tuple[int, ...], rng: np.random.G
     return resized
 
 
-def start_encoder(model: FastDepth, layers: list[Layer], images: torch.Tensor) -> None:
-    """Load folded convolutions into the encoder and give its BatchNorms the statistics of `images`.
+def start_folded(encoder: nn.Module, layers: list[Layer], images: torch.Tensor) -> None:
+    """Load folded convolutions into an encoder and give its BatchNorms the statistics of `images`.
 
     A folded convolution's bias becomes BatchNorm's; its mean and variance are measured layer by layer in one pass, with
     weight and bias chosen so that the function is the folded one, in training and in evaluation mode alike.
 
     Args:
-        images: float (N, 3, H, W) in [0, 1], a sample of the training set.
+        images: float (N, 3, H, W) as the encoder takes them, a sample of the training set.
     """
-    convolutions = [module for module in model.encoder.modules() if isinstance(module, nn.Conv2d)]
-    norms = [module for module in model.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    convolutions = [module for module in encoder.modules() if isinstance(module, nn.Conv2d)]
+    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
     hooks = []
     for convolution, norm, (weight, bias) in zip(convolutions, norms, layers, strict=True):
         convolution.weight.data.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
         hooks.append(norm.register_forward_pre_hook(_calibrate(torch.from_numpy(np.ascontiguousarray(bias)))))
     with torch.no_grad():
-        model.eval()(images)
+        encoder.eval()(images)
     for hook in hooks:
         hook.remove()
 

@@ -22,6 +22,25 @@ def test_parameters_and_macs(name: str) -> None:
     assert round(count_macs(model, (224, 224)) / 1e9, 4) == gmac
 
 
+@pytest.mark.parametrize("name", ["fastdepth", "fastdepth_mobilenet_v2_035"])
+def test_widths_build_a_network_of_the_same_shapes(name: str) -> None:
+    model = create_model(name, pretrained=False)
+    again = create_model(name, pretrained=False, widths=model.widths)
+    assert [p.shape for p in again.parameters()] == [p.shape for p in model.parameters()]
+
+
+def test_lateral_form_adds_every_scale_through_its_convolution() -> None:
+    model = create_model("fastdepth_mobilenet_v2_035", pretrained=False)
+    image = torch.rand(1, 3, 64, 96)
+    plain = model(image)
+    assert plain.shape == (1, 1, 32, 48) and plain.median().item() == pytest.approx(2.7, rel=0.3)
+    for lateral in model.laterals:
+        lateral[1].bias.data += 1
+        changed = model(image)
+        assert not torch.allclose(changed, plain)
+        plain = changed
+
+
 @pytest.mark.parametrize("name", COUNTS)
 def test_layers(name: str) -> None:
     kinds = [type(module) for module in create_model(name, pretrained=False).modules()]

@@ -55,6 +55,7 @@ def test_shipped_weights_are_small_half_precision_and_described(name: str) -> No
 
 def test_other_sizes_need_the_divisor() -> None:
     assert model_config("fastdepth", (128, 160)).outputs[0].shape == (1, 1, 128, 160)
+    assert model_config("fastdepth_mobilenet_v2", (128, 160)).outputs[0].shape == (1, 1, 64, 80)
     with pytest.raises(ValueError, match="100x160.*multiples of 32"):
         model_config("fastdepth", (100, 160))
 

@@ -19,7 +19,13 @@ from perception.tasks.geometry import Camera  # noqa: E402
 from perception.training.data import Augmentation, Mixture, augment, prefetch  # noqa: E402
 from perception.training.losses import log_depth_loss  # noqa: E402
 from perception.training.recipe import RECIPES, Recipe, Source, Stage, load_recipe  # noqa: E402
-from perception.training.start import read_mobilenet_v1_tflite, resize_widths, start_encoder  # noqa: E402
+from perception.training.start import (  # noqa: E402
+    load_in_order,
+    read_mobilenet_v1_tflite,
+    resize_widths,
+    start_encoder,
+    start_folded,
+)
 from perception.training.train import train  # noqa: E402
 from tests.evaluation.test_datasets import make_nyu  # noqa: E402
 
@@ -34,6 +40,12 @@ def test_loss_counts_ratios_where_depth_is_known() -> None:
     assert log_depth_loss(target + (target == 0) * 7, target).item() == 0
     doubled = log_depth_loss(2 * target, target, gradient=0)
     assert doubled.item() == pytest.approx(np.log(2), rel=1e-5)
+
+
+def test_a_smaller_prediction_is_brought_to_the_targets_size() -> None:
+    target = torch.linspace(1, 4, 32).expand(1, 1, 16, 32)
+    small = torch.nn.functional.avg_pool2d(target, 2)
+    assert log_depth_loss(small, target).item() < 0.02 < log_depth_loss(small.flip(3), target).item()
 
 
 def test_loss_leads_dead_pixels_back() -> None:
@@ -55,8 +67,8 @@ def test_zoom_brings_things_nearer_in_proportion() -> None:
     for seed in range(20):
         amount = Augmentation(zoom=2.0, aspect=1.0, rotation=0, color=0)
         rng = np.random.default_rng(seed)
-        zoom = np.random.default_rng(seed).uniform(1, 2.0)
-        _, depth = augment(flat, 32, FOCAL, amount, rng)
+        zoom = 2.0 ** np.random.default_rng(seed).uniform() ** 2
+        _, depth = augment(flat, (32, 32), FOCAL, amount, rng)
         assert np.allclose(depth, 3.0 / zoom, rtol=0.05)
 
 
@@ -64,7 +76,7 @@ def test_image_and_depth_stay_aligned() -> None:
     """Brightness and depth both follow the column, so they must still do so after any augmentation."""
     for seed in range(10):
         amount = Augmentation(zoom=1.0001, aspect=1, rotation=5, color=0)
-        image, depth = augment(frame(), 32, FOCAL, amount, np.random.default_rng(seed))
+        image, depth = augment(frame(), (32, 32), FOCAL, amount, np.random.default_rng(seed))
         inner = np.s_[6:-6, 6:-6]
         expected = 2 + image[inner][..., 0] / 3 / 64
         assert np.abs(depth[inner] - expected).max() < 0.1
@@ -72,9 +84,9 @@ def test_image_and_depth_stay_aligned() -> None:
 
 def test_batches_depend_on_seed_and_step_only() -> None:
     mixture = Mixture([[frame()], [frame(96, 64)]], [0.5, 0.5])
-    one, again, other = (mixture.batch(step, 3, 4, 32, FOCAL, Augmentation()) for step in (5, 5, 6))
+    one, again, other = (mixture.batch(step, 3, 4, (24, 32), FOCAL, Augmentation()) for step in (5, 5, 6))
     assert torch.equal(one[0], again[0]) and torch.equal(one[1], again[1]) and not torch.equal(one[0], other[0])
-    assert one[0].shape == (4, 3, 32, 32) and one[1].shape == (4, 1, 32, 32) and 0 <= one[0].min() <= one[0].max() <= 1
+    assert one[0].shape == (4, 3, 24, 32) and one[1].shape == (4, 1, 24, 32) and 0 <= one[0].min() <= one[0].max() <= 1
 
 
 def test_prefetch_keeps_order_and_passes_errors_on() -> None:
@@ -100,12 +112,12 @@ def folded_layers(rng: np.random.Generator, widths: tuple[int, ...]) -> list:
 
 def encoder_output(layers: list, images: torch.Tensor) -> np.ndarray:
     """The folded encoder computed plainly, with FastDepth's strides and padding."""
-    from perception.models.fastdepth import ENCODER_STRIDES
+    from perception.models.mobilenet_v1 import STRIDES
 
     x = images
     for index, (weight, bias) in enumerate(layers):
         depthwise = index % 2 == 1
-        stride = ENCODER_STRIDES[0] if index == 0 else ENCODER_STRIDES[(index + 1) // 2] if depthwise else 1
+        stride = STRIDES[0] if index == 0 else STRIDES[(index + 1) // 2] if depthwise else 1
         groups = len(weight) if depthwise else 1
         w, b = torch.from_numpy(weight), torch.from_numpy(bias)
         x = torch.nn.functional.conv2d(x, w, b, stride, weight.shape[2] // 2, groups=groups).clamp(0, 6)
@@ -128,7 +140,7 @@ def test_start_is_the_folded_network_made_wider() -> None:
 
     wider = resize_widths(original, full, Quiet())  # type: ignore[arg-type]
     images = torch.rand(2, 3, 64, 64)
-    start_encoder(model, wider, images)
+    start_folded(model.encoder, wider, images)
     with torch.no_grad():
         x = images
         for layer in model.encoder:
@@ -153,10 +165,27 @@ def test_tflite_encoder_is_read_in_full() -> None:
     assert all(np.isfinite(weight).all() and 0.01 < np.abs(weight).max() < 100 for weight, _ in layers)
 
 
+def test_start_from_a_state_dict_goes_by_order_and_shape(tmp_path: Path) -> None:
+    theirs = create_model("fastdepth_mobilenet_v2_035", pretrained=False).encoder
+    state = {f"other.{index}": tensor for index, tensor in enumerate(theirs.state_dict().values()) if tensor.ndim}
+    state["classifier"] = torch.zeros(3)
+    torch.save(state, tmp_path / "encoder.pth")
+    mine = create_model("fastdepth_mobilenet_v2_035", pretrained=False).encoder
+    start_encoder(mine, "encoder.pth", tmp_path, torch.zeros(0), seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), theirs.parameters(), strict=True))
+    with pytest.raises(ValueError, match=r"start's other.0 has shape \(16, 3, 3, 3\), .*features.0.0.weight \(32"):
+        load_in_order(create_model("fastdepth_mobilenet_v2", pretrained=False).encoder, state)
+    with pytest.raises(ValueError, match="which does not exist; --data"):
+        start_encoder(mine, "absent.pth", tmp_path, torch.zeros(0), seed=0)
+    with pytest.raises(ValueError, match="pip install no_such_package"):
+        start_encoder(mine, "package:no_such_package/a.pth", tmp_path, torch.zeros(0), seed=0)
+
+
 def small_recipe(**changes: object) -> Recipe:
     fields = {
         "name": "small", "model": "fastdepth_pruned", "focal": FOCAL, "sources": (Source("nyu", split="eval"),),
-        "stages": (Stage(2, 32, 2), Stage(2, 64, 2)), "data_licence": "none", "evaluate": "nyu", "warmup": 1,
+        "stages": (Stage(2, (32, 32), 2), Stage(2, (64, 64), 2)), "data_licence": "none", "evaluate": "nyu",
+        "warmup": 1,
     }  # fmt: skip
     return Recipe(**fields | changes)  # type: ignore[arg-type]
 
