@@ -83,10 +83,21 @@ def register_model(config: ModelConfig) -> Callable[[Build], Build]:
     return register
 
 
-def _entry(name: str) -> tuple[Build, ModelConfig]:
+def _entry(model: str) -> tuple[Build, ModelConfig, dict[str, Any]]:
+    """Builder, configuration, and what the list of weights says: config fields, and `options` to build it with."""
+    weights = Path(model) if model.endswith(".safetensors") else None
+    listing = weights.with_suffix(".json") if weights else WEIGHTS / "weights.json"
+    if weights and not listing.is_file():
+        raise ValueError(f"{listing} does not exist; it says which model {weights} belongs to, and training writes it")
+    entries: dict[str, dict[str, Any]] = json.loads(listing.read_text())
+    name = next(iter(entries)) if weights else model
     if name not in list_models():
         raise ValueError(f"unknown model {name!r}; available models: {', '.join(list_models())}")
-    return _builders[name]
+    build, config = _builders[name]
+    trained = dict(entries.get(name, {}))
+    if weights:
+        trained["weights"] = str(weights.resolve())
+    return build, config, trained
 
 
 def _import_families() -> None:
@@ -101,30 +112,24 @@ def list_models(task: str | None = None) -> list[str]:
     return sorted(name for name, (_, config) in _builders.items() if task in (None, config.task))
 
 
-def model_config(name: str, input_size: tuple[int, int] | None = None) -> ModelConfig:
-    """The configuration of a model together with what weights.json says of its weights.
+def model_config(model: str, input_size: tuple[int, int] | None = None) -> ModelConfig:
+    """The configuration of a model together with what is known of its weights.
 
     Args:
+        model: registered name, or a weights file with the JSON file that training writes beside it.
         input_size: (height, width) to use instead of the default.
 
     Raises:
         ValueError: unknown model, or a size that the network cannot take.
     """
-    config = _entry(name)[1]
-    trained = _trained(name)
+    _, config, trained = _entry(model)
     if trained:
         focal = trained.get("focal")
-        entry = {key: value for key, value in trained.items() if key != "options"}
-        config = config.replace(**entry | {"focal": tuple(focal) if focal else None})
+        fields = {key: value for key, value in trained.items() if key != "options"}
+        config = config.replace(**fields | {"focal": tuple(focal) if focal else None})
     if input_size and input_size != config.input_size:
         config = _with_size(config, input_size)
     return config
-
-
-def _trained(name: str) -> dict[str, Any]:
-    """What weights.json says of a model: fields of its config, and `options` with which it is built."""
-    entries: dict[str, dict[str, Any]] = json.loads((WEIGHTS / "weights.json").read_text())
-    return entries.get(name, {})
 
 
 def _with_size(config: ModelConfig, size: tuple[int, int]) -> ModelConfig:
@@ -142,22 +147,22 @@ def _with_size(config: ModelConfig, size: tuple[int, int]) -> ModelConfig:
     return config.replace(input_size=size, outputs=tuple(outputs))
 
 
-def create_model(name: str, pretrained: bool = True, **overrides: Any) -> nn.Module:
+def create_model(model: str, pretrained: bool = True, **overrides: Any) -> nn.Module:
     """Build a model in eval mode.
 
     Args:
-        pretrained: load the shipped weights; a model that has none keeps its random start.
-        overrides: passed to the model's builder; they come before the options with which the shipped weights go.
+        model: registered name, or a weights file with the JSON file that training writes beside it.
+        pretrained: load the weights; a model that has none keeps its random start.
+        overrides: passed to the model's builder; they come before the options with which the weights go.
 
     Raises:
-        ValueError: unknown model, or a weights file that is not the one weights.json names.
+        ValueError: unknown model, or a weights file that is not the one that the list of weights names.
     """
-    build, _ = _entry(name)
-    config = model_config(name)
-    model = build(**_trained(name).get("options", {}) | overrides)
-    if pretrained and config.weights:
-        load_weights(model, WEIGHTS / config.weights, config.weights_sha256)
-    return model.eval()
+    build, _, trained = _entry(model)
+    built = build(**trained.get("options", {}) | overrides)
+    if pretrained and trained:
+        load_weights(built, WEIGHTS / trained["weights"], trained["weights_sha256"])
+    return built.eval()
 
 
 def load_weights(model: nn.Module, path: Path, sha256: str | None = None) -> None:

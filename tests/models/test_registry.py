@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -84,6 +85,24 @@ def test_weights_are_checked(tmp_path: Path) -> None:
         load_weights(other, path)
     with pytest.raises(ValueError, match="do not exist"):
         load_weights(other, tmp_path / "absent.safetensors")
+
+
+def test_a_trained_file_stands_for_its_model(tmp_path: Path) -> None:
+    """With the widths that pruning gave it, wherever it lies."""
+    widths = create_model("fastdepth_mobilenet_v2_035", pretrained=False).widths
+    widths["decoder"][4] = 8
+    narrow = create_model("fastdepth_mobilenet_v2_035", pretrained=False, widths=widths)
+    path = tmp_path / "mine.safetensors"
+    save_file({key: value.contiguous() for key, value in narrow.state_dict().items()}, path)
+    with pytest.raises(ValueError, match="mine.json does not exist"):
+        create_model(str(path))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    entry = {"weights": "x", "weights_sha256": sha256, "focal": [0.9, 1.2], "options": {"widths": widths}}
+    path.with_suffix(".json").write_text(json.dumps({"fastdepth_mobilenet_v2_035": entry}))
+    config = model_config(str(path))
+    assert config.name == "fastdepth_mobilenet_v2_035" and config.weights == str(path) and config.focal == (0.9, 1.2)
+    image = torch.rand(1, 3, 64, 64)
+    assert torch.equal(create_model(str(path))(image), narrow.eval()(image))
 
 
 def test_list_of_weights_can_be_read_without_torch() -> None:
