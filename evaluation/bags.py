@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +18,8 @@ from rosbags.typesys import Stores, get_typestore
 
 from perception.tasks.calibration import Calibration
 from perception.tasks.geometry import Camera
-from perception.tasks.image import Image
-from perception.tasks.messages import MessageError, encode, image_fields, info_fields, stamp_of
+from perception.tasks.image import COLOR_ENCODINGS, DEPTH_ENCODINGS, Image
+from perception.tasks.messages import MessageError, encode, image_fields, image_from_message, info_fields, stamp_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -101,8 +101,10 @@ class Bag:
         candidates = [f"{namespace}/camera_info" for namespace in namespaces]
         return next((name for name in candidates if self.types.get(name) == INFO_TYPE and self.counts[name]), None)
 
-    def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
-        """Messages of `topics` in the order of their recording.
+    def messages(
+        self, topics: Collection[str], start: int | None = None, stop: int | None = None
+    ) -> Iterator[Recorded]:
+        """Messages of `topics` in the order of their recording; of those recorded in [start, stop), nanoseconds.
 
         Raises:
             ValueError: the bag has no such topic, or a message cannot be deserialised.
@@ -112,13 +114,15 @@ class Bag:
         connections = [connection for connection in self._reader.connections if connection.topic in topics]
         if not connections:
             return
-        for connection, time, raw in self._raw(connections):
+        for connection, time, raw in self._raw(connections, start, stop):
             message = self._deserialize(connection, raw)
             yield Recorded(connection.topic, time, stamp_of(message) if hasattr(message, "header") else 0, message)
 
-    def _raw(self, connections: Collection[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
+    def _raw(
+        self, connections: Collection[Connection], start: int | None, stop: int | None
+    ) -> Iterator[tuple[Connection, int, bytes]]:
         try:
-            yield from self._reader.messages(connections)
+            yield from self._reader.messages(connections, start, stop)
         except Exception as error:  # see __init__
             raise ValueError(f"{self.path} is damaged: {error!r}; try `ros2 bag reindex`") from error
 
@@ -132,6 +136,49 @@ class Bag:
             raise MessageError(
                 f"{connection.msgtype} on {connection.topic} in {self.path} is damaged: {error}"
             ) from error
+
+
+def choose_images(bag: Bag, topic: str = "") -> str:
+    """The topic of the colour images: `topic`, or the bag's only one.
+
+    Raises:
+        ValueError: the bag has no colour image, or several and none was chosen.
+    """
+    candidates = bag.image_topics()
+    if topic and topic not in candidates:
+        raise ValueError(f"{bag.path} has no images on {topic!r}; it has {', '.join(candidates) or 'none'}")
+    if topic:
+        return topic
+    colors = [name for name in candidates if _encoding(bag, name) in COLOR_ENCODINGS]
+    if not colors:
+        raise ValueError(
+            f"{bag.path} has no readable colour images; its image topics: {', '.join(candidates) or 'none'}"
+        )
+    # The same pictures raw and compressed: raw.
+    distinct = [name for name in colors if name.removesuffix("/compressed") not in set(colors) - {name}]
+    if len(distinct) > 1:
+        raise ValueError(f"{bag.path} has several image topics: {', '.join(distinct)}; choose one")
+    return distinct[0]
+
+
+def true_depth_topic(bag: Bag, images: str) -> str | None:
+    """The topic depth_true beside the topic `images`."""
+    topic = f"{(bag.camera_info_topic(images) or images).rpartition('/')[0]}/depth_true"
+    return topic if topic in bag.image_topics() else None
+
+
+def only_depth_topic(bag: Bag) -> str | None:
+    """The bag's topic with depth images, if there is just one."""
+    depths = [name for name in bag.image_topics() if _encoding(bag, name) in DEPTH_ENCODINGS]
+    return depths[0] if len(depths) == 1 else None
+
+
+def _encoding(bag: Bag, topic: str) -> str:
+    """Of the first image; empty where it cannot be read."""
+    try:
+        return image_from_message(next(bag.messages([topic])).message).encoding
+    except MessageError:
+        return ""
 
 
 def _full_type(name: str) -> str:
@@ -258,3 +305,15 @@ def quaternion_of(rotation: np.ndarray) -> np.ndarray:
     )
     vector = np.linalg.eigh(symmetric)[1][:, -1]  # eigh reads the lower triangle
     return -vector if vector[3] < 0 else vector
+
+
+def rotation_of(quaternion: Sequence[float]) -> np.ndarray:
+    """The 3x3 rotation of (x, y, z, w), which need not have length 1."""
+    x, y, z, w = np.asarray(quaternion, np.float64) / np.linalg.norm(quaternion)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )

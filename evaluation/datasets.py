@@ -1,78 +1,119 @@
-"""Data sets of images with true depth, behind one small protocol. Paths come from the user; nothing is downloaded."""
+"""Data sets of images with true depth, found by name or by layout. Paths come from the user; nothing is downloaded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import os
 from pathlib import Path
-from typing import Protocol
 
-import cv2
-import numpy as np
-
-from perception.evaluation.frames import RGBDFrame
+from perception.evaluation.frames import Dataset
+from perception.evaluation.nyu import FastDepthH5, NYUDepth, NYUMat
 from perception.evaluation.rgbd_folder import RGBDFolder
 from perception.evaluation.seven_scenes import SevenScenes
-from perception.tasks.geometry import Camera
+from perception.tasks.resources import share
+
+__all__ = ["Dataset", "data_hash", "data_root", "find_dataset", "open_dataset"]
+
+NAMES = {"nyu": "nyu_depth_v2", "seven_scenes": "seven_scenes_redkitchen"}
+"""Short names of folders below the data root."""
+MAT_FILE = "nyu_depth_v2_labeled.mat"
+BAG_SUFFIXES = (".mcap", ".db3", ".bag")
+ACCEPTED = (
+    "NYU Depth v2 as SPLIT/rgb and SPLIT/depth, as nyu_depth_v2_labeled.mat, or as FastDepth's val/official/*.h5; "
+    "a folder of RGB-D frames (rgb/, depth/, camera.json), a sequence of 7-Scenes, or a rosbag with true depth"
+)
 
 
-class Dataset(Protocol):
-    """A sequence of frames with true depth."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> RGBDFrame: ...
-
-    def __iter__(self) -> Iterator[RGBDFrame]: ...
+def data_root(given: Path | None = None) -> Path:
+    """Where names are looked up: `given`, else $PERCEPTION_DATA, else ../shared/data beside the checkout."""
+    if given:
+        return given
+    named = os.environ.get("PERCEPTION_DATA")
+    return Path(named) if named else share("package.xml").parent.parent / "shared" / "data"
 
 
-class NYUDepth:
-    """NYU Depth v2 (Silberman et al., ECCV 2012) as folders `split/rgb`, `split/depth` of images with equal names.
+def find_dataset(name: str, root: Path, split: str = "eval", splits: Path | None = None) -> Dataset:
+    """The data set called `name`: a path; `clip`, the shipped clip; `rooms[:SEED[:FRAMES]]`, simulated rooms; a name of
+    `NAMES`; or a folder below `root`.
 
-    Depth is 8 bit: metres = (code + 0.5) / 25.5. A white frame surrounds each photograph, so every map is cut to rows
-    45..470 and columns 40..600. The maps are mirrored left-right alike, and so is the principal point.
+    Raises:
+        ValueError: nothing of that name, or nothing readable there; the message lists what is accepted.
     """
+    if name == "clip":
+        return RGBDFolder(share("clip"))
+    if name.split(":")[0] == "rooms":
+        from perception.evaluation.simulated import SimulatedRooms  # ray casting is an extra
 
-    ROWS, COLUMNS = slice(45, 471), slice(40, 601)
-    CAMERA = Camera(640, 480, 518.8579, 519.4696, 639 - 325.5824, 253.7362).cropped(40, 45, 561, 426)
-
-    def __init__(self, root: Path, split: str) -> None:
-        self.paths = sorted((root / split / "rgb").glob("*.*"))
-        self.depth = root / split / "depth"
-        if not self.paths:
-            raise ValueError(
-                f"no images in {root / split / 'rgb'}; expected NYU Depth v2 as <root>/<split>/rgb and depth"
-            )
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> RGBDFrame:
-        path = self.paths[index]
-        rgb = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        codes = cv2.imread(str(self.depth / f"{path.stem}.png"), cv2.IMREAD_GRAYSCALE)
-        if rgb is None or codes is None:
-            raise ValueError(f"{path} or its depth cannot be read as an image; restore the file")
-        rgb = cv2.cvtColor(rgb[self.ROWS, self.COLUMNS], cv2.COLOR_BGR2RGB)
-        metres = (codes[self.ROWS, self.COLUMNS].astype(np.float32) + 0.5) / 25.5
-        return RGBDFrame(rgb=rgb, depth=metres, camera=self.CAMERA, name=path.stem)
-
-    def __iter__(self) -> Iterator[RGBDFrame]:
-        return (self[index] for index in range(len(self)))
+        return SimulatedRooms.from_name(name)
+    for path in (Path(name), root / NAMES.get(name, name)):
+        if path.exists():
+            return open_dataset(path, split, splits)
+    raise ValueError(
+        f"no data set {name!r}: there is no such path, and none in {root} (--data-root or $PERCEPTION_DATA); names: "
+        f"clip, rooms, {', '.join(NAMES)}; a path may be {ACCEPTED}"
+    )
 
 
-def open_dataset(path: Path, split: str = "eval") -> Dataset:
+def open_dataset(path: Path, split: str = "eval", splits: Path | None = None) -> Dataset:
     """The data set at `path`, recognised by its layout.
+
+    Args:
+        split: "eval" or "train", where it has splits.
+        splits: which images belong to a split of the official .mat; see `NYUMat`.
 
     Raises:
         ValueError: no known layout; the message lists those that are known.
     """
     if (path / split / "rgb").is_dir() and (path / split / "depth").is_dir():
         return NYUDepth(path, split)
+    if path.suffix == ".mat" or (path / MAT_FILE).is_file():
+        return NYUMat(path if path.suffix == ".mat" else path / MAT_FILE, split, splits)
+    if path.suffix in BAG_SUFFIXES or (path / "metadata.yaml").is_file():
+        from perception.evaluation.bag_frames import BagFrames  # rosbags is not needed for the others
+
+        return BagFrames(path)
     if SevenScenes.is_at(path):
         return SevenScenes(path)
     if (path / "rgb").is_dir() and (path / "camera.json").is_file():
         return RGBDFolder(path)
-    raise ValueError(
-        f"{path} holds no known data set; accepted: NYU Depth v2 as {path}/{split}/rgb and depth, "
-        "a folder of RGB-D frames as rgb/, depth/ and camera.json, or of 7-Scenes"
-    )
+    if (path / "val").is_dir() or next(path.glob("*.h5"), None):
+        return FastDepthH5(path, split)
+    raise ValueError(f"{path} holds no known data set; accepted: {ACCEPTED}")
+
+
+_hashes: dict[tuple[Path, int, int], str] = {}
+
+
+def data_hash(dataset: Dataset, count: int | None = None) -> str:
+    """SHA-256 over the names and contents of the files of the first `count` samples (all if None); of the pixels of
+    computed ones. A file that is missing counts as such, so that restoring it changes the hash.
+    """
+    digest = hashlib.sha256()
+    seen: set[Path] = set()
+    for index in range(len(dataset) if count is None else count):
+        digest.update(f"sample {dataset.label(index)}\n".encode())
+        files = dataset.files(index)
+        for path in files:
+            if path not in seen:
+                seen.add(path)
+                digest.update(f"{path.name} {_file_hash(path)}\n".encode())
+        if not files:
+            frame = dataset[index]
+            depth = b"" if frame.depth is None else frame.depth.tobytes()
+            digest.update(frame.rgb.tobytes() + depth)
+    return digest.hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    """SHA-256 of a file's contents, remembered as long as its size and time of change stay."""
+    if not path.is_file():
+        return "missing"
+    status = path.stat()
+    key = path.resolve(), status.st_size, status.st_mtime_ns
+    if key not in _hashes:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        _hashes[key] = digest.hexdigest()
+    return _hashes[key]

@@ -12,18 +12,18 @@ Everything but the images may be absent; a folder that holds images directly is 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from perception.evaluation.frames import RGBDFrame
+from perception.evaluation.frames import Dataset, RGBDFrame
 from perception.tasks.geometry import Camera
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
 DEPTH_SCALE = 1000.0
+LARGEST_MOVE, SMALLEST_COSINE = 0.3, 0.9  # metres, and of the turn, between neighbouring frames of a sequence
 LARGEST_STEP = 1.05  # ratio of neighbouring coarse depths up to which they count as one surface
 
 
@@ -78,7 +78,7 @@ class RGBDWriter:
         self.count += 1
 
 
-class RGBDFolder:
+class RGBDFolder(Dataset):
     """Reads a folder of RGB-D frames, or of plain images.
 
     Raises:
@@ -101,8 +101,24 @@ class RGBDFolder:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __iter__(self) -> Iterator[RGBDFrame]:
-        return (self[index] for index in range(len(self)))
+    @property
+    def sequence(self) -> bool:
+        """Whether the camera moves from frame to frame as cameras do: single views of a room have poses, too."""
+        if len(self.poses) < 2 or not np.isfinite(self.poses).all():
+            return False
+        steps = np.linalg.norm(np.diff(self.poses[:, :3, 3], axis=0), axis=1)
+        turns = (self.poses[1:, :3, 2] * self.poses[:-1, :3, 2]).sum(axis=1)
+        return bool(np.median(steps) < LARGEST_MOVE and np.median(turns) > SMALLEST_COSINE)
+
+    def label(self, index: int) -> str:
+        """File name without its suffix."""
+        return self.images[index].stem
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Image, depth, and the files that all frames share."""
+        image = self.images[index]
+        shared = [path for path in (self.folder / "camera.json", self.folder / "poses.txt") if path.is_file()]
+        return image, self._depth_path(image), *shared
 
     def __getitem__(self, index: int) -> RGBDFrame:
         path = self.images[index]
@@ -145,8 +161,11 @@ class RGBDFolder:
         values = np.array(rows, dtype=np.float64).reshape(-1, 17)
         return values[:, 0], values[:, 1:].reshape(-1, 4, 4)
 
+    def _depth_path(self, image: Path) -> Path:
+        return self.folder / "depth" / f"{image.stem}.png"
+
     def _depth(self, image: Path, size: tuple[int, int]) -> np.ndarray | None:
-        path = self.folder / "depth" / f"{image.stem}.png"
+        path = self._depth_path(image)
         if not path.exists():
             return None
         codes = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)

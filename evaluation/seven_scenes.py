@@ -7,13 +7,12 @@ measured on these frames is indicative. For replay; not for training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from perception.evaluation.frames import RGBDFrame
+from perception.evaluation.frames import Dataset, RGBDFrame
 from perception.tasks.geometry import Camera
 
 FPS = 30.0
@@ -27,7 +26,7 @@ REGISTRATION = (
 )
 
 
-class SevenScenes:
+class SevenScenes(Dataset):
     """A sequence: frame-NNNNNN.color.jpg or .png, .depth.png (16 bit millimetres), .pose.txt (camera to world, metres).
 
     Raises:
@@ -52,8 +51,19 @@ class SevenScenes:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __iter__(self) -> Iterator[RGBDFrame]:
-        return (self[index] for index in range(len(self)))
+    @property
+    def sequence(self) -> bool:
+        """30 frames a second of a hand-held camera."""
+        return True
+
+    def label(self, index: int) -> str:
+        """E.g. "frame-000000"."""
+        return self.images[index].name.partition(".")[0]
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Image, depth and pose."""
+        stem = self.images[index].with_name(self.label(index))
+        return self.images[index], Path(f"{stem}.depth.png"), Path(f"{stem}.pose.txt")
 
     def __getitem__(self, index: int) -> RGBDFrame:
         """Frame `index` as the colour camera saw it, with its depth and its pose; `stamp` counts from zero at 30 Hz.

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from perception.tasks.calibration import Calibration
-from perception.tasks.image import COLOR_ENCODINGS, DEPTH_ENCODINGS, Image
-from perception.tasks.messages import MessageError, calibration_from_message, image_from_message
+from perception.tasks.image import Image
+from perception.tasks.messages import MessageError, calibration_from_message, image_from_message, metres_of
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".mjpeg")
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
@@ -229,11 +229,12 @@ class BagSource:
     live = False
 
     def __init__(self, path: Path, calibration: Calibration | None, topic: str, report: Report) -> None:
-        from perception.evaluation.bags import Bag
+        from perception.evaluation.bags import Bag, choose_images, true_depth_topic
 
         self._path, self._calibration, self._report, self._closed = path, calibration, report, False
         with Bag(path) as bag:
-            self.topic, self._depth_topic = _choose_topics(bag, topic)
+            self.topic = choose_images(bag, topic)
+            self._depth_topic = true_depth_topic(bag, self.topic)
             self._info_topic = bag.camera_info_topic(self.topic)
             self.length: int | None = bag.counts[self.topic]
             times = [recorded.time for recorded in islice(bag.messages([self.topic]), 31)]
@@ -284,45 +285,3 @@ class BagSource:
 
     def close(self) -> None:
         self._closed = True
-
-
-def metres_of(image: Image) -> np.ndarray:
-    """Depth as float32 metres, NaN where unknown, of a 32FC1 or 16UC1 image (REP 118).
-
-    Raises:
-        MessageError: not a depth image.
-    """
-    if image.encoding == "32FC1":
-        return image.data
-    if image.encoding == "16UC1":
-        return np.where(image.data == 0, np.nan, image.data / np.float32(1000)).astype(np.float32)
-    raise MessageError(f"encoding {image.encoding!r} is no depth; accepted: {', '.join(DEPTH_ENCODINGS)}")
-
-
-def _choose_topics(bag: Any, topic: str) -> tuple[str, str | None]:
-    """The image topic and, beside it, the topic depth_true."""
-    candidates = bag.image_topics()
-    if topic and topic not in candidates:
-        raise ValueError(f"{bag.path} has no images on {topic!r}; it has {', '.join(candidates) or 'none'}")
-    if not topic:
-        colors = [name for name in candidates if _is_color(bag, name)]
-        if not colors:
-            raise ValueError(
-                f"{bag.path} has no readable colour images; its image topics: {', '.join(candidates) or 'none'}"
-            )
-        # The same pictures raw and compressed: raw.
-        distinct = [name for name in colors if name.removesuffix("/compressed") not in set(colors) - {name}]
-        if len(distinct) > 1:
-            raise ValueError(f"{bag.path} has several image topics: {', '.join(distinct)}; choose one")
-        topic = distinct[0]
-    info = bag.camera_info_topic(topic)
-    namespace = (info or topic).rpartition("/")[0]
-    depth = f"{namespace}/depth_true"
-    return topic, depth if depth in candidates else None
-
-
-def _is_color(bag: Any, topic: str) -> bool:
-    try:
-        return image_from_message(next(bag.messages([topic])).message).encoding in COLOR_ENCODINGS
-    except MessageError:
-        return False

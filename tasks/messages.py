@@ -13,7 +13,7 @@ import numpy as np
 
 from perception.tasks.calibration import Calibration, calibration_from_arrays, projection
 from perception.tasks.geometry import Camera
-from perception.tasks.image import Image, layout, to_color
+from perception.tasks.image import DEPTH_ENCODINGS, Image, layout, to_color
 
 JPEG_MAGIC, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -151,6 +151,19 @@ def _published(camera: Camera, message: Any) -> Camera:
     if message.binning_x > 1 or message.binning_y > 1:
         camera = camera.resized(camera.width // max(message.binning_x, 1), camera.height // max(message.binning_y, 1))
     return camera
+
+
+def metres_of(image: Image) -> np.ndarray:
+    """Depth as float32 metres, NaN where unknown, of a 32FC1 or 16UC1 image (REP 118).
+
+    Raises:
+        MessageError: not a depth image.
+    """
+    if image.encoding == "32FC1":
+        return image.data
+    if image.encoding == "16UC1":
+        return np.where(image.data == 0, np.nan, image.data / np.float32(1000)).astype(np.float32)
+    raise MessageError(f"encoding {image.encoding!r} is no depth; accepted: {', '.join(DEPTH_ENCODINGS)}")
 
 
 def stamp_of(message: Any) -> int:

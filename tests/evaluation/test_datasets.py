@@ -1,43 +1,29 @@
-"""Data sets: what is on disk comes out in metres, with the right camera."""
+"""Data sets by name and by layout, and what their hash depends on."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
-from perception.evaluation.datasets import NYUDepth, open_dataset
-from perception.evaluation.rgbd_folder import RGBDWriter
+from perception.evaluation.datasets import data_hash, data_root, find_dataset, open_dataset
+from perception.evaluation.rgbd_folder import RGBDFolder, RGBDWriter
 from perception.tasks.geometry import Camera
 
-
-def make_nyu(root: Path) -> np.ndarray:
-    """One frame whose depth code is its column modulo 200; the code map."""
-    codes = np.broadcast_to(np.arange(640) % 200, (480, 640)).astype(np.uint8)
-    for name, picture in (("rgb/0001.jpg", np.full((480, 640, 3), (30, 90, 200), np.uint8)), ("depth/0001.png", codes)):
-        path = root / "eval" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), picture)
-    return codes
+CAMERA = Camera(32, 24, 30, 30, 15.5, 11.5)
 
 
-def test_nyu_is_cut_and_metric(tmp_path: Path) -> None:
-    codes = make_nyu(tmp_path)
-    frames = open_dataset(tmp_path, "eval")
-    assert isinstance(frames, NYUDepth) and len(frames) == 1
-    frame = frames[0]
-    assert frame.rgb.shape == (426, 561, 3) and frame.rgb[0, 0, 0] > 150, "RGB, not BGR"
-    assert np.allclose(frame.depth, (codes[45:471, 40:601] + 0.5) / 25.5)
-    assert frame.camera is not None and (frame.camera.width, frame.camera.height) == (561, 426)
-    assert frame.camera.cx == pytest.approx(639 - 325.5824 - 40) and frame.camera.cy == pytest.approx(253.7362 - 45)
+def write_set(folder: Path, depths: tuple[float, ...] = (1.5,)) -> Path:
+    writer = RGBDWriter(folder, CAMERA, 30, "Apache-2.0", "test")
+    for depth in depths:
+        writer.write_frame(np.zeros((24, 32, 3), np.uint8), np.full((24, 32), depth))
+    return folder
 
 
 def test_rgbd_folder_is_recognised(tmp_path: Path) -> None:
-    writer = RGBDWriter(tmp_path / "set", Camera(32, 24, 30, 30, 15.5, 11.5), 30, "Apache-2.0", "test")
-    writer.write_frame(np.zeros((24, 32, 3), np.uint8), np.full((24, 32), 1.5))
-    assert np.allclose(open_dataset(tmp_path / "set")[0].depth, 1.5)
+    frame = open_dataset(write_set(tmp_path / "set"))[0]
+    assert frame.depth is not None and np.allclose(frame.depth, 1.5)
 
 
 def test_unknown_layout_names_what_is_accepted(tmp_path: Path) -> None:
@@ -45,8 +31,55 @@ def test_unknown_layout_names_what_is_accepted(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
-def test_damaged_frame_is_named(tmp_path: Path) -> None:
-    make_nyu(tmp_path)
-    (tmp_path / "eval" / "depth" / "0001.png").write_bytes(b"not a picture")
-    with pytest.raises(ValueError, match="0001.jpg or its depth cannot be read"):
-        open_dataset(tmp_path, "eval")[0]
+def test_names_are_looked_up_below_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_set(tmp_path / "root" / "mine")
+    assert find_dataset("mine", tmp_path / "root").label(0) == "000000"
+    assert find_dataset(str(tmp_path / "root" / "mine"), tmp_path).label(0) == "000000"
+    assert len(find_dataset("clip", tmp_path)) >= 100
+    with pytest.raises(ValueError, match=r"no data set 'other'.*--data-root.*clip, rooms, nyu"):
+        find_dataset("other", tmp_path)
+    monkeypatch.setenv("PERCEPTION_DATA", str(tmp_path))
+    assert data_root() == tmp_path and data_root(Path("given")) == Path("given")
+
+
+def test_the_hash_follows_names_contents_and_absence(tmp_path: Path) -> None:
+    frames = open_dataset(write_set(tmp_path / "a", (1.0, 2.0)))
+    same = open_dataset(write_set(tmp_path / "b", (1.0, 2.0)))
+    assert data_hash(frames) == data_hash(same) and data_hash(frames) != data_hash(frames, 1)
+    before = data_hash(frames)
+    path = tmp_path / "a" / "depth" / "000001.png"
+    content = path.read_bytes()
+    path.unlink()
+    assert data_hash(frames) != before
+    path.write_bytes(content[:-1])
+    assert data_hash(frames) != before
+    path.write_bytes(content)
+    assert data_hash(frames) == before
+
+
+def test_a_folder_is_a_sequence_when_the_camera_moves_little(tmp_path: Path) -> None:
+    for name, step, expected in (("drive", 0.05, True), ("views", 2.0, False)):
+        writer = RGBDWriter(tmp_path / name, CAMERA, 30, "Apache-2.0", "test")
+        for index in range(3):
+            pose = np.eye(4)
+            pose[0, 3] = index * step
+            writer.write_frame(np.zeros((24, 32, 3), np.uint8), None, pose)
+        assert RGBDFolder(tmp_path / name).sequence is expected
+    assert not open_dataset(write_set(tmp_path / "no poses", (1.0, 1.0))).sequence
+
+
+def test_simulated_rooms_are_the_same_for_a_seed() -> None:
+    pytest.importorskip("embreex", reason="embreex is not installed (extra `simulate`)")
+    from perception.evaluation.simulated import SimulatedRooms
+
+    small = CAMERA.resized(48, 32)
+    first, again, other = (SimulatedRooms(seed, 1, small, 1) for seed in (1, 1, 2))
+    frame = first[0]
+    assert frame.depth is not None and frame.rgb.shape == (32, 48, 3) and 0.3 < np.median(frame.depth) < 10
+    assert frame is first[0] and data_hash(first) == data_hash(again) != data_hash(other)
+    with pytest.raises(IndexError):
+        first[1]
+    named = find_dataset("rooms:3:5", Path("nowhere"))
+    assert len(named) == 5 and named.name == "rooms:3:5" and named.label(4) == "room-0004"
+    with pytest.raises(ValueError, match="rooms:1:32"):
+        find_dataset("rooms:many", Path("nowhere"))

@@ -25,7 +25,6 @@ from perception.nodes.sources import (
 from perception.tasks.calibration import Calibration
 from perception.tasks.geometry import Camera
 from perception.tasks.image import Image
-from perception.tasks.messages import MessageError
 
 CALIBRATION = Calibration(Camera(32, 24, 30.0, 31.0, 15.5, 11.5))
 OTHER = Calibration(Camera(32, 24, 40.0, 41.0, 15.5, 11.5), "plumb_bob", (-0.1, 0.0, 0.0, 0.0, 0.0))
@@ -179,13 +178,6 @@ def test_closing_ends_the_iteration(tmp_path: Path, make: Callable[[Path], Path]
     source.close()
     source.close()
     assert len(list(frames)) <= 2
-
-
-def test_millimetres_become_metres() -> None:
-    codes = Image(np.array([[0, 1500]], np.uint16), "16UC1")
-    np.testing.assert_array_equal(sources.metres_of(codes), np.array([[np.nan, 1.5]], np.float32))
-    with pytest.raises(MessageError, match="'mono8' is no depth; accepted: 16UC1, 32FC1"):
-        sources.metres_of(Image(np.zeros((2, 2), np.uint8), "mono8"))
 
 
 def test_what_is_no_source_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from perception.tasks.messages import (
     encode,
     image_from_message,
     info_fields,
+    metres_of,
     stamp_of,
 )
 
@@ -271,3 +272,10 @@ def test_a_bad_camera_info_is_refused(changes: dict, words: str) -> None:
 def test_stamp_is_in_nanoseconds() -> None:
     stamp = Message(sec=1_700_000_000, nanosec=123_456_789)
     assert stamp_of(Message(header=Message(stamp=stamp))) == 1_700_000_000_123_456_789
+
+
+def test_millimetres_become_metres() -> None:
+    codes = Image(np.array([[0, 1500]], np.uint16), "16UC1")
+    np.testing.assert_array_equal(metres_of(codes), np.array([[np.nan, 1.5]], np.float32))
+    with pytest.raises(MessageError, match="'mono8' is no depth; accepted: 16UC1, 32FC1"):
+        metres_of(Image(np.zeros((2, 2), np.uint8), "mono8"))
