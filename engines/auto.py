@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
-from perception.engines import parity
+from perception.engines.acceptance import Acceptance, Finding
 from perception.engines.errors import EngineError
 from perception.engines.runtimes import Progress, Session
 from perception.engines.timing import ROUNDS, Times, time_sessions
-from perception.tasks.config import ModelConfig
 
 
 class Candidate(Protocol):
@@ -41,8 +38,7 @@ class Row:
     """What was found out about one candidate."""
 
     candidate: Candidate
-    disagreement: float = float("nan")
-    bound: float = float("nan")
+    finding: Finding | None = None
     times: Times | None = None
     problem: str = ""
     session: Session | None = field(default=None, repr=False)
@@ -55,22 +51,20 @@ class Row:
 
 def measure(
     candidates: Iterable[Candidate],
-    config: ModelConfig,
-    frames: Sequence[np.ndarray],
-    reference: Sequence[Mapping[str, np.ndarray]],
+    acceptance: Acceptance,
     progress: Progress,
     rounds: int = ROUNDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Row]:
-    """Start every candidate, refuse those that miss the parity bound, and time the others together.
+    """Start every candidate, refuse those that are not acceptable, and time the others together.
 
     Sessions are closed before it returns. Rows come in the order of `candidates`.
     """
-    rows = [_try(candidate, config, frames, reference, progress) for candidate in candidates]
+    rows = [_try(candidate, acceptance, progress) for candidate in candidates]
     running = {row.name: row.session for row in rows if row.session}
     try:
         progress(f"timing {len(running)} candidates in turn")
-        times = time_sessions(running, frames, rounds, clock)
+        times = time_sessions(running, acceptance.frames, rounds, clock)
     finally:
         for session in running.values():
             session.close()
@@ -79,13 +73,7 @@ def measure(
     return rows
 
 
-def _try(
-    candidate: Candidate,
-    config: ModelConfig,
-    frames: Sequence[np.ndarray],
-    reference: Sequence[Mapping[str, np.ndarray]],
-    progress: Progress,
-) -> Row:
+def _try(candidate: Candidate, acceptance: Acceptance, progress: Progress) -> Row:
     row = Row(candidate)
     progress(f"{row.name}: compiling")
     try:
@@ -93,20 +81,14 @@ def _try(
     except EngineError as error:
         row.problem = str(error)
         return row
-    row.bound = parity.bound(config, candidate.precision)
-    row.disagreement = parity.disagreement(session, config, frames, reference)
-    if row.disagreement <= row.bound:
+    row.finding = acceptance.examine(session, row.name, candidate.precision)
+    row.problem = row.finding.problem
+    if not row.problem:
         row.session = session
     else:
-        row.problem = refusal(row.name, row.disagreement, row.bound)
         with suppress(EngineError):
             session.close()
     return row
-
-
-def refusal(name: str, disagreement: float, bound: float) -> str:
-    """The sentence about an engine that misses parity."""
-    return f"{name} misses parity: it disagrees with the float32 definition by {disagreement:.4f}, accepted is {bound}"
 
 
 def fastest(rows: Iterable[Row]) -> Row:
@@ -125,13 +107,20 @@ def fastest(rows: Iterable[Row]) -> Row:
 
 def table(rows: Iterable[Row], baseline: Times | None = None) -> str:
     """The rows for people, the ratio being the baseline's median over the row's."""
-    lines = [f"{'target':12}{'precision':11}{'p50 ms':>8}{'p95 ms':>8}{'ratio':>7}  {'parity':>7} {'bound':>6}  note"]
+    rows = list(rows)
+    judged = next((row.finding.accuracy for row in rows if row.finding and row.finding.accuracy), None)
+    head = f"{'target':12}{'precision':11}{'p50 ms':>8}{'p95 ms':>8}{'ratio':>7}  {'parity':>7} {'bound':>6}"
+    lines = [head + (f" {judged.metric:>9} {'drop':>8}" if judged else "") + "  note"]
     for row in rows:
         start = f"{row.candidate.target:12}{row.candidate.precision:11}"
-        if row.times is None:
+        if row.times is None or row.finding is None:
             lines.append(f"{start}{'-':>8}{'-':>8}{'-':>7}  {row.problem}")
             continue
         ratio = f"{baseline.p50 / row.times.p50:7.2f}" if baseline else f"{'-':>7}"
-        parts = f"{row.times.p50:8.2f}{row.times.p95:8.2f}{ratio}  {row.disagreement:7.4f} {row.bound:6.3g}"
-        lines.append(f"{start}{parts}  {row.candidate.note}".rstrip())
+        found, accuracy = row.finding, row.finding.accuracy
+        parts = f"{row.times.p50:8.2f}{row.times.p95:8.2f}{ratio}  {found.disagreement:7.4f} {found.bound:6.3g}"
+        measured = f" {accuracy.value:9.4f} {accuracy.drop:+8.4f}" if accuracy else ""
+        lines.append(f"{start}{parts}{measured}  {row.candidate.note}".rstrip())
+    if judged:
+        lines.append(f"{judged.metric} on {judged.data}; the float32 definition has {judged.reference:.4f}")
     return "\n".join(lines)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perception.engines import auto
-from perception.engines.builder import EngineCandidate, Workshop, candidates, make_workshop
 from perception.engines.device import cpu
 from perception.engines.graph import to_bytes
 from perception.engines.runtimes import RUNTIMES, Progress, Session, get_runtime
+from perception.engines.workshop import EngineCandidate, Workshop, candidates, make_workshop
 
 
 @dataclass
@@ -48,7 +48,7 @@ def bench(
     workshop = make_workshop(model, size, frames, calibration, progress)
     possible: list[Baseline | EngineCandidate] = [Baseline(workshop, threads)]
     possible += candidates(workshop, target, precision, RUNTIMES, threads)
-    rows = auto.measure(possible, workshop.config, workshop.frames, workshop.reference, progress)
+    rows = auto.measure(possible, workshop.acceptance, progress)
     height, width = workshop.config.input_size
     head = f"{workshop.config.name} {height}x{width} on {cpu().name}, {threads or os.cpu_count()} threads"
     best = auto.fastest(rows[1:])

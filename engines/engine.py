@@ -177,6 +177,7 @@ def stale(record: Record, runtimes: Runtimes = RUNTIMES) -> str | None:
         source=_current_source(record),
         graph=record.key.graph,
         calibration=record.key.calibration,
+        float_layers=record.key.float_layers,
     )
     return record.key.difference(now)
 

@@ -35,6 +35,8 @@ class Key:
     """Build flags and quantisation scheme."""
     calibration: str
     """SHA-256 of the calibration frames; empty unless the precision is int8."""
+    float_layers: str = ""
+    """Names of the layers that int8 leaves in float32, comma-separated."""
 
     def digest(self) -> str:
         """SHA-256 over all fields, 64 hexadecimal digits."""
@@ -50,7 +52,14 @@ class Key:
 
 
 def make_key(
-    runtime: Runtime, precision: str, config: ModelConfig, *, source: str, graph: str, calibration: str
+    runtime: Runtime,
+    precision: str,
+    config: ModelConfig,
+    *,
+    source: str,
+    graph: str,
+    calibration: str,
+    float_layers: str = "",
 ) -> Key:
     """The key that an engine has if it is built on this machine now. Hashes are given, everything else is looked up."""
     device = runtime.device()
@@ -67,6 +76,7 @@ def make_key(
         shapes=", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in tensors),
         options=", ".join(option for option in options if option),
         calibration=calibration,
+        float_layers=float_layers,
     )
 
 

@@ -36,8 +36,10 @@ def _engine(record: Record | EngineError) -> str:
     if isinstance(record, EngineError):
         return str(record)
     reason = stale(record)
+    accuracy = record.accuracy
     return (
         f"key {record.short_key}, {record.milliseconds:.2f} ms, parity {record.parity:.4f} (accepted {record.bound}), "
+        + (f"{accuracy.metric} {accuracy.value:.4f} ({accuracy.drop:+.4f} lost), " if accuracy else "")
         + (f"stale: {reason}" if reason else "fresh")
         + (", chosen by auto" if record.chosen else "")
     )

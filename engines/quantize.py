@@ -109,11 +109,16 @@ def layer_name(node: onnx.NodeProto) -> str:
 
 
 def _quantized_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The convolutions, and the passing operators above at least one of them."""
+    """The convolutions, and the passing operators above at least one of them.
+
+    Adding a constant is the normalisation of the image, which 8 bits before and after it would harm twice.
+    """
+    fixed = {tensor.name for tensor in model.graph.initializer}
     chosen: list[onnx.NodeProto] = []
     needed: set[str] = set()  # tensors that some chosen node reads
     for node in reversed(model.graph.node):
-        if node.op_type in WEIGHTED or (node.op_type in PASSING and needed.intersection(node.output)):
+        passing = node.op_type in PASSING and not (node.op_type == "Add" and fixed.intersection(node.input))
+        if node.op_type in WEIGHTED or (passing and needed.intersection(node.output)):
             chosen.append(node)
             needed.update(node.input)
     return chosen[::-1]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import onnx
@@ -15,6 +16,9 @@ from perception.engines.key import sha256
 from perception.engines.precision import is_float32
 from perception.engines.rewrites import simplify
 from perception.tasks.config import ModelConfig
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 
 class Source(Protocol):
@@ -77,12 +81,15 @@ class OnnxSource:
 
     def reference(self, frames: Sequence[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         """See `Source.reference`; ONNX Runtime computes it."""
-        import onnxruntime as ort
-
-        session = ort.InferenceSession(self._plain.SerializeToString(), providers=["CPUExecutionProvider"])
         names = [output.name for output in self.config.outputs]
         for frame in frames:
-            yield dict(zip(names, session.run(names, {"image": frame}), strict=True))
+            yield dict(zip(names, self._session.run(names, {"image": frame}), strict=True))
+
+    @cached_property
+    def _session(self) -> ort.InferenceSession:
+        import onnxruntime as ort
+
+        return ort.InferenceSession(self._plain.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 def is_path(model: str) -> bool:

@@ -9,11 +9,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from perception.engines.acceptance import Accuracy
 from perception.engines.errors import EngineError
 from perception.engines.key import Key, sha256
 from perception.tasks.config import ModelConfig
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a record's fields change, so that an older file is refused in words."""
 
 
@@ -41,6 +42,8 @@ class Record:
     """Median time of one run at the build, on all cores."""
     built: float
     """Seconds since 1970."""
+    accuracy: Accuracy | None = None
+    """None: the build was given no frames with truth."""
     chosen: float = 0.0
     """When `--target auto` chose this engine, seconds since 1970; 0: it was built by name."""
 
@@ -67,6 +70,8 @@ class Record:
             if version != FORMAT:
                 raise ValueError(f"it has format {version}, and this version of perception reads format {FORMAT}")
             config = ModelConfig.from_json(json.dumps(fields.pop("config")))
+            accuracy = fields.pop("accuracy")
+            fields["accuracy"] = Accuracy(**accuracy) if accuracy else None
             record = cls(config=config, key=Key(**fields.pop("key")), **fields)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is not an engine's record ({error!r})") from error

@@ -23,6 +23,8 @@ class Task(Protocol):
 
     PARITY_BOUNDS: Mapping[str, float]
     """Largest accepted `disagreement` for each precision ("fp32", "fp16", "bf16", "int8")."""
+    ACCURACY_DROPS: Mapping[str, float]
+    """Largest accepted loss of accuracy against the float32 definition for each precision."""
 
     def parse(self, outputs: Outputs, fit: Fit, config: ModelConfig) -> Any:
         """Turn the raw outputs of an engine into a result in coordinates of the original image."""

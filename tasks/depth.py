@@ -14,6 +14,8 @@ from perception.tasks.image import resize
 
 PARITY_BOUNDS: Mapping[str, float] = {"fp32": 0.002, "fp16": 0.01, "bf16": 0.03, "int8": 0.05}
 """Largest accepted mean relative difference to the float32 definition, frame by frame."""
+ACCURACY_DROPS: Mapping[str, float] = {"fp32": 0.001, "fp16": 0.003, "bf16": 0.01, "int8": 0.01}
+"""Largest accepted loss of delta1 against the float32 definition, over a data set."""
 
 
 @dataclass(frozen=True)

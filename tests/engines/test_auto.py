@@ -9,10 +9,12 @@ import pytest
 from tiny import CONFIG, FakeSession, random_frames
 
 from perception.engines import auto
+from perception.engines.acceptance import Acceptance
 from perception.engines.errors import EngineError
 
 FRAMES = random_frames(16)
 REFERENCE = [{"depth": np.full((1, 1, 32, 32), 2.0, np.float32)}] * 16
+STANDARD = Acceptance(CONFIG, FRAMES, REFERENCE)
 
 
 class Clock:
@@ -48,7 +50,7 @@ class Injected:
 
 def _measure(*candidates: Injected) -> list[auto.Row]:
     clock = candidates[0].clock
-    return auto.measure(candidates, CONFIG, FRAMES, REFERENCE, lambda line: None, rounds=3, clock=clock)
+    return auto.measure(candidates, STANDARD, lambda line: None, rounds=3, clock=clock)
 
 
 def test_the_fastest_right_one_is_chosen() -> None:
@@ -91,5 +93,6 @@ def test_the_table_shows_every_candidate_and_the_ratio() -> None:
 
 
 def test_a_verdict_needs_enough_frames() -> None:
+    standard = Acceptance(CONFIG, FRAMES[:3], REFERENCE[:3])
     with pytest.raises(EngineError, match="on 3 frames; at least 16"):
-        auto.measure([Injected(Clock(), "a", 1)], CONFIG, FRAMES[:3], REFERENCE[:3], lambda line: None)
+        auto.measure([Injected(Clock(), "a", 1)], standard, lambda line: None)

@@ -8,12 +8,23 @@ import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mobile import LAYERS, mobile_graph
+from onnx import numpy_helper
 from tiny import random_frames, tiny_graph
 
 from perception.engines.errors import EngineError
 from perception.engines.graph import constants
-from perception.engines.quantize import BINS, Statistics, activation_scale, quantize, quantize_weights
-from perception.engines.rewrites import sink_resizes
+from perception.engines.quantize import (
+    BINS,
+    Statistics,
+    activation_scale,
+    calibrate,
+    layers,
+    place_pairs,
+    quantize,
+    quantize_weights,
+)
+from perception.engines.rewrites import simplify, sink_resizes
 from perception.engines.runtimes import Quantization
 from perception.tasks.depth import disagreement
 
@@ -53,6 +64,31 @@ def test_the_same_frames_give_the_same_graph() -> None:
     first, second = (quantize(tiny_graph(), random_frames(4), SCHEMES[0]).SerializeToString() for _ in range(2))
     other = quantize(tiny_graph(), random_frames(4, seed=5), SCHEMES[0]).SerializeToString()
     assert first == second != other
+
+
+def test_a_shift_of_the_image_stays_in_float() -> None:
+    model = tiny_graph()
+    scale = next(node for node in model.graph.node if node.op_type == "Mul")
+    scale.output[0] = "scaled"
+    model.graph.initializer.append(numpy_helper.from_array(np.full((1, 3, 1, 1), -0.5, np.float32), "shift"))
+    model.graph.node.insert(3, onnx.helper.make_node("Add", ["scaled", "shift"], ["x0"]))
+    assert layers(model) == layers(tiny_graph())
+    shift = next(node for node in quantize(model, random_frames(2), SCHEMES[0]).graph.node if "shift" in node.input)
+    assert shift.input[0] == "scaled"
+
+
+def test_layers_are_named_as_modules_and_can_stay_in_float() -> None:
+    model = simplify(mobile_graph())
+    assert [name for name in layers(model) if name in LAYERS] == list(LAYERS)
+    assert set(layers(model)) - set(LAYERS) == {"residual", "up", "skipped"}
+    statistics = calibrate(model, random_frames(2))
+    kept = place_pairs(model, statistics, SCHEMES[0], ["project", "residual"])
+    inputs = {node.output[0]: list(node.input) for node in kept.graph.node}
+    assert inputs["project"] == ["depthwise_6", "project.weight"]
+    assert inputs["residual"] == ["stem_6", "project"]
+    assert inputs["deep"][:2] == ["residual_dq", "deep.weight_dq"]
+    with pytest.raises(EngineError, match="no quantised layer called porject; it has stem, expand"):
+        place_pairs(model, statistics, SCHEMES[0], ["porject"])
 
 
 def test_without_frames_there_is_no_int8() -> None:
