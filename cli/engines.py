@@ -1,4 +1,4 @@
-"""`perception engines`: list, build, check, bench and export."""
+"""`perception engines`: list, build, sensitivity, check, bench and export."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perception.engines.workshop import FloatLayers
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -20,7 +24,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_model(building)
     _add_choice(building)
     building.add_argument("--if-needed", action="store_true", help="do nothing if a fitting engine can be loaded")
+    building.add_argument("--data", default="clip", help="accuracy is measured on: name or path (default: %(default)s)")
+    building.add_argument("--data-root", type=Path, help="folder of data sets by name (default: $PERCEPTION_DATA)")
+    building.add_argument(
+        "--keep", action="append", default=[], metavar="LAYER", help="a layer that int8 leaves in float32"
+    )
+    building.add_argument("--keep-float", type=int, default=0, metavar="N", help="and the N that int8 harms most")
     building.set_defaults(run=_build)
+
+    comparing = actions.add_parser("sensitivity", help="which layers int8 harms, and which to leave in float32")
+    _add_model(comparing)
+    comparing.add_argument("--target", default="openvino", help="whose int8 scheme: openvino (default), tensorrt, ...")
+    _add_frames(comparing)
+    comparing.add_argument("--out", type=Path, default=Path("out/sensitivity"), help="folder for JSON and Markdown")
+    comparing.set_defaults(run=_sensitivity)
 
     checking = actions.add_parser("check", help="name what TensorRT 10.3 (JetPack 6) cannot parse")
     _add_model(checking)
@@ -49,6 +66,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", default="auto", help="openvino, onnxruntime, tensorrt, torch or auto (default)")
     parser.add_argument("--precision", default="auto", help="fp32, fp16, bf16, int8 or auto (default)")
+    _add_frames(parser)
+
+
+def _add_frames(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=Path, help="folder of images for parity (default: the shipped clip)")
     parser.add_argument("--calibration", type=Path, help="folder of other images for int8 (default: half of --frames)")
 
@@ -75,7 +96,9 @@ def _list(args: argparse.Namespace) -> int:
 
 def _build(args: argparse.Namespace) -> int:
     from perception.engines import EngineError, build, load
+    from perception.evaluation.judge import make_judge
 
+    layers = _float_layers(args)
     report = _reporter()
     if args.if_needed:
         try:
@@ -92,9 +115,37 @@ def _build(args: argparse.Namespace) -> int:
         directory=args.directory,
         frames=args.frames,
         calibration=args.calibration,
+        judge=make_judge(args.data, args.data_root),
+        layers=layers,
         progress=report,
     )
     report(f"engine: {path}")
+    return 0
+
+
+def _float_layers(args: argparse.Namespace) -> FloatLayers:
+    from perception.engines.workshop import FloatLayers
+
+    if args.keep_float < 0:
+        raise ValueError(f"--keep-float is {args.keep_float}; accepted: the number of layers, 0 or more")
+    if (args.keep or args.keep_float) and args.precision not in ("int8", "auto"):
+        raise ValueError(f"--keep and --keep-float are about int8, and --precision is {args.precision}; leave them out")
+    return FloatLayers(tuple(args.keep), args.keep_float)
+
+
+def _sensitivity(args: argparse.Namespace) -> int:
+    from perception.engines.runtimes import get_runtime
+    from perception.engines.store import write_atomically
+    from perception.engines.workshop import make_workshop
+
+    scheme = get_runtime(args.target).quantization()
+    workshop = make_workshop(args.model, args.size, args.frames, args.calibration, _reporter())
+    report = workshop.sensitivity(scheme).report(workshop.progress)
+    print(report.to_markdown())
+    path = args.out / f"{workshop.config.name}-{args.target}"
+    for suffix, text in ((".json", report.to_json()), (".md", report.to_markdown())):
+        write_atomically(Path(f"{path}{suffix}"), text.encode() + b"\n")
+    print(f"\nfigures: {path}.json, {path}.md")
     return 0
 
 

@@ -11,6 +11,8 @@ import pytest
 from perception.cli.main import main
 from perception.engines.export import ModelSource
 from perception.engines.graph import to_bytes
+from perception.evaluation.rgbd_folder import RGBDWriter
+from perception.tasks.geometry import Camera
 
 SIZE = ["--size", "32x32"]
 
@@ -22,6 +24,16 @@ def frames(tmp_path: Path) -> Path:
     for index, image in enumerate(np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), np.uint8)):
         cv2.imwrite(str(folder / f"{index:02}.png"), image)
     return folder
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> str:
+    """Three frames of a wall at 2 m."""
+    camera = Camera(width=32, height=32, fx=32, fy=32, cx=16, cy=16)
+    writer = RGBDWriter(tmp_path / "truth", camera, fps=10, licence="CC0", command="test")
+    for image in np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), np.uint8):
+        writer.write_frame(image, np.full((32, 32), 2.0))
+    return str(tmp_path / "truth")
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +50,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def test_build_then_list_then_no_need(model: str, frames: Path, capsys) -> None:
+def test_build_then_list_then_no_need(model: str, frames: Path, truth: str, capsys) -> None:
     command = ["engines", "build", model, "--target", "openvino", "--precision", "fp32", "--frames", str(frames)]
+    command += ["--data", truth]
     assert main(command) == 0
     assert "parity" in (built := capsys.readouterr().out)
     assert "openvino-fp32.json" in built
@@ -62,6 +75,16 @@ def test_bench_names_threads_baseline_and_winner(model: str, frames: Path, capsy
     assert lines[-1].startswith("fastest that passes parity: ")
 
 
+def test_build_measures_accuracy_and_keeps_layers_in_float(model: str, frames: Path, truth: str, capsys) -> None:
+    command = ["engines", "build", model, "--target", "onnxruntime", "--precision", "int8", "--frames", str(frames)]
+    assert main([*command, "--data", truth, "--keep", "head.0"]) == 0
+    built = capsys.readouterr().out
+    assert "measuring the float32 definition's accuracy on truth (3 frames, " in built
+    assert "in float32 stay head.0" in built
+    assert main([*command, "--data", "nowhere"]) == 1
+    assert "no data set 'nowhere'" in capsys.readouterr().err
+
+
 def test_check_and_export(model: str, tmp_path: Path, capsys) -> None:
     assert main(["engines", "check", model]) == 0
     assert capsys.readouterr().out.count("TensorRT 10.3 parses every operator") == 3
@@ -75,3 +98,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path, capsys) -> None:
     with pytest.raises(SystemExit):
         main(["engines", "check", "fastdepth", "--size", "big"])
     assert "write height x width, as in 224x224" in capsys.readouterr().err
+    assert main(["engines", "build", "fastdepth", "--precision", "fp16", "--keep", "head"]) == 1
+    assert "are about int8, and --precision is fp16" in capsys.readouterr().err
+    assert main(["engines", "build", "fastdepth", "--keep-float", "-1"]) == 1
+    assert "--keep-float is -1; accepted" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from mobile import CONFIG, mobile_graph
 from onnx import numpy_helper
 from tiny import random_frames
 
+from perception.cli.main import main
 from perception.engines.quantize import calibrate, layers
 from perception.engines.rewrites import simplify
 from perception.engines.runtimes import Quantization
@@ -68,3 +70,14 @@ def test_the_report_says_what_to_do() -> None:
     assert "none needs float32" in _report({0: 0.05}).advice()
     assert "Train with quantisation" in _report({0: 0.09, 1: 0.08}).advice()
     assert json.loads(_report({0: 0.09, 1: 0.04}).to_json())["enough"] == 1
+
+
+def test_the_command_prints_and_writes_the_same(model: str, frames: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "report"
+    command = ["engines", "sensitivity", model, "--target", "onnxruntime", "--frames", str(frames), "--out", str(out)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert (out / "tiny-onnxruntime.md").read_text().strip() in printed
+    report = json.loads((out / "tiny-onnxruntime.json").read_text())
+    assert {layer["name"] for layer in report["layers"]} == {"stem", "depthwise", "point", "x6", "head"}
+    assert list(report["kept"]) == ["0", "1", "2", "4"]
