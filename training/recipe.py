@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,21 @@ class Recipe:
     @property
     def steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
+
+    @property
+    def identity(self) -> str:
+        """What tells two runs apart, as JSON."""
+        return json.dumps(_told(self), sort_keys=True)
+
+
+def _told(value: Any) -> Any:
+    """A value of a recipe without fields at their defaults, so that a new field does not end the runs of old recipes."""
+    if isinstance(value, tuple):
+        return [_told(item) for item in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    fields = {field.name: (getattr(value, field.name), field.default) for field in dataclasses.fields(value)}
+    return {name: _told(held) for name, (held, default) in fields.items() if held != default}
 
 
 def load_recipe(name: str) -> Recipe:

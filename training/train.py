@@ -106,7 +106,7 @@ class Run:
     def save(self, path: Path, step: int) -> None:
         """Write a checkpoint, never half of one."""
         temporary = path.with_suffix(".tmp")
-        state = {"recipe": repr(self.recipe), "step": step, "optimizer": self.optimizer.state_dict()}
+        state = {"recipe": self.recipe.identity, "step": step, "optimizer": self.optimizer.state_dict()}
         torch.save(state | {"model": self.model.state_dict(), "average": self.average.state_dict()}, temporary)
         os.replace(temporary, path)
 
@@ -119,7 +119,7 @@ class Run:
         if not path.is_file():
             return 0
         state = torch.load(path, weights_only=True, map_location=self.device)
-        if state["recipe"] != repr(self.recipe):
+        if state["recipe"] != self.recipe.identity:
             raise ValueError(f"{path} belongs to another recipe or version of it; choose another --out or remove it")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])

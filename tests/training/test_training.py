@@ -213,6 +213,16 @@ def test_shipped_recipes_are_readable_and_never_train_on_eval(name: str) -> None
     assert all(source.split == "train" for source in recipe.sources)
 
 
+def test_identity_tells_what_is_not_by_default() -> None:
+    identity = json.loads(small_recipe(rate=0.5, augmentation=Augmentation(zoom=3.0)).identity)
+    assert (
+        identity["rate"] == 0.5
+        and identity["augmentation"] == {"zoom": 3.0}
+        and identity["sources"] == [{"path": "nyu", "split": "eval"}]
+    )
+    assert "encoder_rate" not in identity
+
+
 def test_unknown_recipe_and_field(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no recipe 'x'.*fastdepth_nyu"):
         load_recipe("x")
