@@ -72,7 +72,7 @@ class Recipe:
 
 
 def _told(value: Any) -> Any:
-    """A value of a recipe without fields at their defaults, so that a new field does not end the runs of old recipes."""
+    """A value without its fields at their defaults: a new field does not end the runs of old recipes."""
     if isinstance(value, tuple):
         return [_told(item) for item in value]
     if not dataclasses.is_dataclass(value):

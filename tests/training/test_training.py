@@ -27,7 +27,7 @@ from perception.training.start import (  # noqa: E402
     start_folded,
 )
 from perception.training.train import train  # noqa: E402
-from tests.evaluation.test_datasets import make_nyu  # noqa: E402
+from tests.evaluation.test_nyu import make_folder  # noqa: E402
 
 FOCAL = (0.92, 1.22)
 STILL = Augmentation(zoom=1, aspect=1, rotation=0, color=0)
@@ -193,7 +193,7 @@ def small_recipe(**changes: object) -> Recipe:
 def test_a_run_is_deterministic_resumes_and_writes_what_it_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_nyu(tmp_path / "nyu")
+    make_folder(tmp_path / "nyu")
     first = train(small_recipe(), tmp_path, tmp_path / "first")
     again = train(small_recipe(), tmp_path, tmp_path / "second")
     assert first.read_bytes() == again.read_bytes()
