@@ -14,7 +14,7 @@ EIGEN_WINDOW = (45, 471, 41, 601)
 """Rows and columns of a 480x640 map of NYU Depth v2 that most papers after Eigen et al. (2014) compare."""
 EDGE_REACH = 10.0
 """Pixels beyond which an edge counts as missed (Koch et al. 2018)."""
-EDGE_STEP = 0.1
+EDGE_STEP = 0.05
 """Relative step of depth from which on it is an edge."""
 
 

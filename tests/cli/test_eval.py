@@ -1,4 +1,4 @@
-"""`perception eval` scores an engine on a data set; `perception measure` knows its scenarios."""
+"""`perception eval` compares engines on a data set; `perception measure` knows its scenarios."""
 
 from __future__ import annotations
 
@@ -9,43 +9,119 @@ import numpy as np
 import pytest
 
 from perception import engines
+from perception.cli import eval as command
 from perception.cli.main import main
+from perception.engines import EngineError
 from perception.evaluation.rgbd_folder import RGBDWriter
 from perception.tasks.config import ModelConfig, Output
 from perception.tasks.geometry import Camera
 
 
-class TwoMetres:
-    """An engine that says two metres everywhere."""
+class Says:
+    """An engine that says the same metres everywhere; openvino's int8 engine says half a metre more."""
 
     config = ModelConfig(
-        name="two_metres", task="depth", input_size=(32, 32), outputs=(Output("depth", (1, 1, 32, 32), "m"),)
+        name="says_two", task="depth", input_size=(32, 32), outputs=(Output("depth", (1, 1, 32, 32), "m"),)
     )
-    info = {"model": "two_metres", "key": "1"}
+    runs = 0
 
-    def __enter__(self) -> TwoMetres:
+    def __init__(self, model: str, target: str, precision: str, threads: int) -> None:
+        if target == "tensorrt":
+            raise EngineError("tensorrt is not installed")
+        self.metres = 2.5 if precision == "int8" else 2.0
+        self.info = {"model": model, "target": target, "runtime": f"{target} 1.0", "precision": precision, "key": "1"}
+
+    def __enter__(self) -> Says:
         return self
 
     def __exit__(self, *_: object) -> None: ...
 
     def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        return {"depth": np.full((1, 1, 32, 32), 2.0, np.float32)}
+        Says.runs += 1
+        return {"depth": np.full((1, 1, 32, 32), self.metres, np.float32)}
 
 
-def test_scores_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "load", lambda *_: TwoMetres())
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Two good samples and one without depth."""
+
+    def cannot_build(*_: object, **__: object) -> None:
+        raise EngineError("tensorrt is not installed")
+
+    monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "engines"))
+    monkeypatch.setattr(engines, "load", Says)
+    monkeypatch.setattr(engines, "build", cannot_build, raising=False)
+    monkeypatch.setattr(command, "_cost", lambda model: (3_960_930, 736_700_000))
     writer = RGBDWriter(tmp_path / "set", Camera(64, 48, 60, 60, 31.5, 23.5), 30, "Apache-2.0", "test")
-    for depth in (2.0, 4.0):
-        writer.write_frame(np.zeros((48, 64, 3), np.uint8), np.full((48, 64), depth))
-    assert main(["eval", "two_metres", "--data", str(tmp_path / "set"), "--out", str(tmp_path / "out")]) == 0
-    result = json.loads((tmp_path / "out" / "two_metres.json").read_text())
-    assert result["scores"]["rmse"] == pytest.approx(1.0) and result["scores"]["delta1"] == 0.5
-    assert result["scores"]["frames"] == 2 and result["engine"]["key"] == "1"
+    for depth in (2.0, None, 4.0):
+        writer.write_frame(np.zeros((48, 64, 3), np.uint8), None if depth is None else np.full((48, 64), depth))
+    return str(tmp_path / "set")
+
+
+def test_engines_are_compared(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("# x\n<!-- results -->\n<!-- /results -->\n")
+    arguments = ["eval", "says_two", "--data", data, "--out", str(tmp_path / "out"), "--readme", str(readme)]
+    arguments += ["--engine", "torch:fp32", "openvino:int8", "--engine", "tensorrt"]
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert "failed: 1 of 3: 000001 (frame '000001' has no true depth" in told and "tensorrt is not installed" in told
+    folder = tmp_path / "out" / "set"
+    report = json.loads((folder / "report.json").read_text())
+    first, second, third = report["entries"]
+    assert first["summary"]["metrics"]["rmse"] == pytest.approx(1.0) and first["summary"]["metrics"]["delta1"] == 0.5
+    assert second["difference"]["rmse"] == pytest.approx((0.5 + 1.5) / 2 - 1.0) and third["problem"]
+    assert first["facts"]["key"] == "1" and len(report["data"]["sha256"]) == 64 and report["machine"]["cpu"]
+    assert {path.name for path in folder.iterdir()} == {"report.json", "report.md"} | {
+        f"says_two-{name}.{suffix}" for name in ("torch-fp32", "openvino-int8") for suffix in ("jsonl", "png")
+    }
+    assert "| says_two | set, 3 | 0.500 ± 0.980 |" in readme.read_text() and "torch 1.0 fp32" in readme.read_text()
+
+    runs = Says.runs
+    assert main(arguments) == 0
+    again = json.loads((folder / "report.json").read_text())
+    assert [entry["summary"] for entry in again["entries"]] == [entry["summary"] for entry in report["entries"]]
+    assert Says.runs == runs + 2 * (1 + 2), "a warm-up and the two pictures of each engine; nothing is measured again"
+    assert "goes on after 3 samples" in capsys.readouterr().out
+    assert main([*arguments, "--cap", "0.5:10"]) == 0
+    assert "starts anew: options changed" in capsys.readouterr().out
+
+
+def test_nothing_measured_is_an_error(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["eval", "says_two", "--data", data, "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--engine", "tensorrt"]) == 1
+    assert "no engine could be measured: tensorrt is not installed" in capsys.readouterr().err
+    assert main([*arguments, "--crop", "eigen"]) == 1
+    assert "all 3 samples of set are broken; the first: crop 'eigen' does not fit" in capsys.readouterr().err
+    assert main([*arguments, "--limit", "0"]) == 1
+    assert "nothing to measure" in capsys.readouterr().err
+    (tmp_path / "plain.md").write_text("no markers")
+    assert main([*arguments, "--readme", str(tmp_path / "plain.md")]) == 1
+    assert "no lines <!-- results -->" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--cap", "ten"])
+    assert "write metres as MIN:MAX" in capsys.readouterr().err
+
+
+def test_two_real_engines_on_the_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From building on: the torch reference and ONNX Runtime agree to the last thousandth."""
+    pytest.importorskip("torch", reason="torch is not installed (extra `train`)")
+    monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "engines"))
+    arguments = ["eval", "fastdepth", "--data", "clip", "--limit", "3", "--half-view", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--engine", "torch:fp32", "onnxruntime:fp32"]) == 0
+    report = json.loads((tmp_path / "out" / "clip" / "report.json").read_text())
+    reference, other = report["entries"]
+    assert abs(other["difference"]["delta1"]) < 1e-3 and abs(other["difference"]["rmse"]) < 1e-3
+    for entry in (reference, other):
+        assert entry["summary"]["failed"] == [] and entry["summary"]["latency_ms"]["p50"] > 0
+        assert entry["facts"]["bytes"] > 1e5 and len(entry["facts"]["key"]) == 64 and all(entry["cost"])
+        assert entry["summary"]["half_view"]["frames"] == 3 and entry["summary"]["stability"]["pairs"] == 2
+        assert (tmp_path / "out" / "clip" / entry["sheet"]).stat().st_size > 10_000
 
 
 def test_missing_data_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "fastdepth", "--data", str(tmp_path / "absent")]) == 1
-    assert "no known data set" in capsys.readouterr().err
+    assert "no data set" in capsys.readouterr().err
 
 
 def test_unknown_scenario_names_the_choices(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,90 @@
+"""The engines that are evaluated: which ones a command means, getting them, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from perception import engines
+from perception.engines import Engine, EngineError
+from perception.engines.runtimes import PRECISIONS, RUNTIMES, Progress, get_runtime
+from perception.engines.store import Record, Store
+
+REFERENCE = ("torch", "fp32")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model with the runtime and precision it shall run in; "auto" as in `engines.load`."""
+
+    model: str
+    target: str = "auto"
+    precision: str = "auto"
+
+
+def contenders(models: Sequence[str], choices: Sequence[str], precision: str = "auto") -> list[Contender]:
+    """Every model with every choice: "TARGET[:PRECISION]", or "all": every runtime and precision of this machine, the
+    float32 reference first.
+
+    Args:
+        precision: of the choices that name none.
+
+    Raises:
+        ValueError: an unknown runtime or precision.
+    """
+    pairs: list[tuple[str, str]] = []
+    for choice in choices or ["auto"]:
+        target, _, named = choice.partition(":")
+        if target not in ("auto", "all", *RUNTIMES) or (named or precision) not in ("auto", *PRECISIONS):
+            raise ValueError(
+                f"engine {choice!r} is unknown; accepted: all, auto or TARGET[:PRECISION] with a target out of "
+                f"{', '.join(RUNTIMES)} and a precision out of {', '.join(PRECISIONS)}"
+            )
+        pairs += _possible(named or precision) if target == "all" else [(target, named or precision)]
+    return [Contender(model, *pair) for model in models for pair in dict.fromkeys(pairs)]
+
+
+def _possible(precision: str) -> list[tuple[str, str]]:
+    """All pairs of this machine; a runtime that is not installed stays, so that the report says why."""
+    pairs = []
+    for target in sorted(RUNTIMES, key=lambda name: name != REFERENCE[0]):
+        try:
+            found = get_runtime(target).precisions()
+        except EngineError:
+            found = ("auto",)
+        pairs += [(target, name) for name in found if precision in ("auto", name) or name == "auto"]
+    return pairs
+
+
+def obtain(contender: Contender, threads: int, progress: Progress) -> Engine:
+    """The engine, which is built if none that fits was built before, and run once.
+
+    Raises:
+        EngineError: it cannot be built here.
+    """
+    what = (contender.model, contender.target, contender.precision)
+    try:
+        engine = engines.load(*what, threads)
+    except EngineError as error:
+        progress(f"building, because {error}")
+        engines.build(*what, progress=progress)
+        engine = engines.load(*what, threads)
+    engine.run(np.zeros((1, *engine.config.input_size, 3), np.uint8))
+    return engine
+
+
+def facts(engine: Engine) -> dict[str, Any]:
+    """What results are bound to and reports print: `engine.info`, the whole `key`, `identity` (SHA-256 of the weights
+    or model file) and `bytes`, the size of the compiled engine; None where the store no longer has it.
+    """
+    store = Store()
+    records = [record for record in store.records().values() if isinstance(record, Record)]
+    record = next((record for record in records if record.short_key == engine.info["key"]), None)
+    known: dict[str, Any] = dict(engine.info) | {"identity": engine.config.weights_sha256, "bytes": None}
+    if record:
+        size = (store.directory / record.plan).stat().st_size
+        known |= {"key": record.key.digest(), "identity": record.key.source, "bytes": size}
+    return known
