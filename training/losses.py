@@ -1,6 +1,8 @@
-"""Losses of metric depth."""
+"""Losses: of metric depth, of depth up to scale and shift, and of features."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch.nn import functional as F
@@ -21,18 +23,24 @@ def log_depth_loss(
         prediction, target: metres, (N, 1, H, W). Only pixels with target > 0 count. A smaller prediction is brought to
             the target's size as the node brings it to the image's.
     """
-    if prediction.shape != target.shape:
-        prediction = F.interpolate(prediction, target.shape[-2:], mode="bilinear", align_corners=False)
+    prediction = _resized(prediction, target)
     mask = target > 0
     error = torch.where(mask, prediction.clamp_min(NEAREST).log() - target.clamp_min(NEAREST).log(), 0.0)
     # Linear term below NEAREST: a clamped logarithm has no slope to lead such a pixel back.
     low = torch.where(mask, (NEAREST - prediction).clamp_min(0.0), 0.0)
     loss = (error.abs().sum() + low.sum()) / mask.sum().clamp_min(1)
+    return loss + gradient * _gradient_loss(error, mask, scales)
+
+
+def _gradient_loss(error: torch.Tensor, mask: torch.Tensor, scales: int) -> torch.Tensor:
+    """Mean |difference| of neighbouring errors, both axes together, averaged over scales of half the size each."""
+    loss = error.new_zeros(())
     valid = mask.float()
-    for _ in range(scales):
-        loss = loss + gradient / scales * (_difference(error, valid, 2) + _difference(error, valid, 3))
-        error = F.avg_pool2d(error * valid, 2) / F.avg_pool2d(valid, 2).clamp_min(1e-6)
-        valid = (F.avg_pool2d(valid, 2) > 0).float()
+    for scale in range(scales):
+        if scale:
+            error = F.avg_pool2d(error * valid, 2) / F.avg_pool2d(valid, 2).clamp_min(1e-6)
+            valid = (F.avg_pool2d(valid, 2) > 0).float()
+        loss = loss + (_difference(error, valid, 2) + _difference(error, valid, 3)) / scales
     return loss
 
 
@@ -42,3 +50,97 @@ def _difference(error: torch.Tensor, valid: torch.Tensor, axis: int) -> torch.Te
     both = valid.narrow(axis, 1, size) * valid.narrow(axis, 0, size)
     change = (error.narrow(axis, 1, size) - error.narrow(axis, 0, size)).abs() * both
     return change.sum() / both.sum().clamp_min(1)
+
+
+def output_loss(prediction: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Mean |log prediction - log teacher| over the pixels where the teacher says a distance.
+
+    Args:
+        prediction, teacher: metres behind the same camera, (N, 1, H, W), sizes may differ. Pixels at which the teacher
+            is not finite and positive do not count.
+    """
+    known = torch.where(torch.isfinite(teacher), teacher, 0.0)
+    return log_depth_loss(prediction, known, gradient=0.0, scales=0)
+
+
+def feature_loss(features: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Mean of 1 - cosine between a student's and a teacher's features at each place (hints as in FitNets, Romero et
+    al., ICLR 2015, but of unit length: which channels speak counts, not how loud a teacher's layer happens to be).
+
+    Args:
+        features: (N, C, H, W), after an adaptor to the teacher's channels.
+        teacher: (N, C, H', W'), averaged or repeated to the student's size.
+    """
+    if teacher.shape[-2:] != features.shape[-2:]:
+        teacher = F.interpolate(teacher, features.shape[-2:], mode="area")
+    return (1 - F.cosine_similarity(features, teacher, dim=1, eps=1e-6)).mean()
+
+
+Alignment = Literal["median", "least_squares"]
+
+
+def affine_invariant_loss(
+    prediction: torch.Tensor,
+    target: torch.Tensor,
+    mask: torch.Tensor,
+    alignment: Alignment = "median",
+    trim: float = 0.2,
+    gradient: float = 0.5,
+    scales: int = 4,
+) -> torch.Tensor:
+    """Difference of inverse depths of which one is known up to scale and shift (Ranftl et al., TPAMI 2020, section 5).
+
+    The target is brought to median 0 and mean absolute deviation 1, image by image, and the prediction likewise
+    ("median", equations 5 and 6: a prediction that falls where the target rises stays wrong) or by its least-squares
+    scale and shift to the target ("least_squares", equation 4). Then the mean |difference| without the largest ones
+    (equation 7), and `gradient` times the same of spatial differences at some scales (equation 11).
+
+    Args:
+        prediction, target: inverse depth, (N, 1, H, W); a prediction of another size is brought to the target's.
+        mask: bool (N, 1, H, W), where the target is known. Images without any such pixel do not count.
+        trim: share of an image's pixels, those with the largest differences, that is left out.
+    """
+    used = mask.flatten(1).any(dim=1)
+    if not used.any():
+        return prediction.sum() * 0.0
+    prediction, target, mask = _resized(prediction, target)[used], target[used], mask[used]
+    target = _standardised(target, mask)
+    prediction = _standardised(prediction, mask) if alignment == "median" else _least_squares(prediction, target, mask)
+    error = torch.where(mask, prediction - target, 0.0)
+    magnitude = error.abs()
+    largest = _known(magnitude.detach(), mask).nanquantile(1 - trim, dim=1).view(-1, 1, 1, 1)
+    loss = _mean(torch.where(magnitude <= largest, magnitude, 0.0), mask).mean()
+    return loss + gradient * _gradient_loss(error, mask, scales)
+
+
+def _resized(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    if prediction.shape[-2:] == target.shape[-2:]:
+        return prediction
+    return F.interpolate(prediction, target.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _known(maps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(N, H * W), NaN where unknown."""
+    return torch.where(mask, maps, torch.nan).flatten(1)
+
+
+def _mean(maps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(N, 1, 1, 1), over the known pixels of each map."""
+    return (maps * mask).sum((1, 2, 3), keepdim=True) / mask.sum((1, 2, 3), keepdim=True)
+
+
+def _standardised(maps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Median 0 and mean absolute deviation 1 over the known pixels of each map."""
+    centre = _known(maps, mask).nanmedian(dim=1).values.view(-1, 1, 1, 1)
+    spread = _mean((maps - centre).abs(), mask)
+    # A flat map has no scale. It stays flat instead of becoming its own rounding, and gradients stay finite.
+    return (maps - centre) / torch.maximum(spread, 1e-3 * centre.abs() + 1e-6)
+
+
+def _least_squares(prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """s * prediction + t with the scale and shift of each image that come closest to the target."""
+    mean, target_mean = _mean(prediction, mask), _mean(target, mask)
+    deviation = prediction - mean
+    variance = _mean(deviation.square(), mask)
+    scale = _mean(deviation * (target - target_mean), mask) / (variance + (1e-4 * mean).square() + 1e-12)
+    return scale * deviation + target_mean
