@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from perception.engines import EngineError
 from perception.engines.device import cpu
-from perception.evaluation.contenders import REFERENCE, Contender, facts, obtain
+from perception.evaluation.contenders import REFERENCES, Contender, facts, obtain
 from perception.evaluation.datasets import data_hash
 from perception.evaluation.floor import floor_of
 from perception.evaluation.frames import Dataset
@@ -80,12 +80,13 @@ class Comparison:
         Raises:
             ValueError: every sample is broken.
         """
-        entry = Entry(contender.model, contender.target, contender.precision, cost=cost)
+        name = Path(contender.model).stem if contender.model.endswith(".onnx") else contender.model
+        entry = Entry(name, contender.target, contender.precision, cost=cost)
         self.entries.append(entry)
         try:
             with obtain(contender, self.threads, self.say) as engine:
                 known = facts(engine)
-                entry.model, entry.target = engine.config.name, str(known.get("target", contender.target))
+                entry.target = str(known.get("target", contender.target))
                 entry.precision, entry.facts = str(known.get("precision", contender.precision)), known
                 estimate = network(engine.run, engine.config)
                 self._fill(entry, estimate, self.options, {"engine": known["key"], "model": known["identity"]})
@@ -128,7 +129,8 @@ class Comparison:
         """Everything that is known now, as plain data."""
         for entry in self.entries:
             same = [other for other in self.entries if other.model == entry.model and other.rows]
-            reference = next((other for other in same if (other.target, other.precision) == REFERENCE), None)
+            kinds = {(other.target, other.precision): other for other in reversed(same)}
+            reference = next((kinds[kind] for kind in REFERENCES if kind in kinds), None)
             if reference and entry.rows and entry is not reference:
                 entry.difference = difference(entry.rows, reference.rows)
         return {
