@@ -82,17 +82,14 @@ class InvertedResidualEncoder(nn.Module):
         layers: list[nn.Module] = [convolution(3, inputs, 3, nn.ReLU6, 2, padding=padding, eps=eps)]
         rows = [(stage, repeat) for stage in stages for repeat in range(stage.repeats)]
         self.taps: list[int] = []
-        channels = []
         for (stage, repeat), (expanded, outputs) in zip(rows, widths["blocks"], strict=True):
             stride = stage.stride if repeat == 0 else 1
             if stride == 2:
                 self.taps.append(len(layers) - 1)
-                channels.append(inputs)
             # Only widths that the table gives make a block residual, not two that pruning has made equal.
             layers.append(InvertedResidual(inputs, expanded, outputs, stage, stride, repeat > 0, padding, eps))
             inputs = outputs
         self.taps.append(len(layers) - 1)
-        self.channels = (*channels, inputs)
         self.features = nn.ModuleList(layers)
         initialize(self)
 
@@ -101,6 +98,12 @@ class InvertedResidualEncoder(nn.Module):
         """What makes a network of the same widths."""
         stem, *blocks = ([m for m in layer.modules() if isinstance(m, nn.Conv2d)] for layer in self.features)
         return Widths(stem=stem[0].out_channels, blocks=[[b[-1].in_channels, b[-1].out_channels] for b in blocks])
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the features."""
+        outputs = [self.widths["stem"], *(outputs for _, outputs in self.widths["blocks"])]
+        return tuple(outputs[tap] for tap in self.taps)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         features = []

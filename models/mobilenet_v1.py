@@ -30,12 +30,16 @@ class MobileNetV1(nn.Sequential):
         first = convolution(3, widths[0], 3, nn.ReLU6, STRIDES[0], padding=padding)
         rest = zip(widths, widths[1:], STRIDES[1:], strict=False)
         super().__init__(first, *(separable(i, o, 3, nn.ReLU6, stride, padding) for i, o, stride in rest))
-        self.channels = tuple(widths[tap] for tap in TAPS)
 
     @property
     def widths(self) -> list[int]:
         """Output channels of the 14 layers: what makes a network of the same widths."""
         return [layer.out_channels for layer in self.modules() if isinstance(layer, nn.Conv2d) and layer.groups == 1]
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the features."""
+        return tuple(self.widths[tap] for tap in TAPS)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         features = []
