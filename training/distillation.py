@@ -1,6 +1,6 @@
 """Distillation: a student learns metric depth and features from one network, and relative depth from another.
 
-The metric teacher sees every batch. The relative one is a file that only the CPU runs, at half a second an image, so
+The metric teacher sees every batch. The relative one is a file that only the CPU runs, at 0.3 s of one core an image, so
 its maps are computed once a frame, kept on disk, and cropped and turned with the image like any depth.
 """
 
