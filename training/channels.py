@@ -152,7 +152,7 @@ def importance(model: nn.Module, group: ChannelGroup) -> torch.Tensor:
     """How much each channel of a group counts: the L2 norm of its filter, summed over the group's producers.
 
     It is the norm with BatchNorm folded in, since a filter's own scale does not reach its output. NetAdapt ranks by the
-    norm as well (Yang et al., ECCV 2018, section 3.3).
+    norm as well.
 
     Shapes: (width,), float32.
     """

@@ -92,7 +92,7 @@ def _macs(shape: LayerShape) -> int:
 class Latency:
     """Milliseconds on this machine's CPU: the sum of what ONNX Runtime takes for every convolution alone.
 
-    A table of layers is how NetAdapt estimates latency (section 3.4). Sums and upsampling are left out: in whole graphs
+    A table of layers is how NetAdapt estimates latency. Sums and upsampling are left out: in whole graphs
     they take a small part. Every shape is timed once, so that a search does not see two times of the same layer.
 
     Args:

@@ -1,4 +1,4 @@
-"""Structured channel pruning by NetAdapt (Yang et al., ECCV 2018), as FastDepth was (Wofk et al., section IV).
+"""Structured channel pruning by NetAdapt (Yang et al., ECCV 2018), as FastDepth was (Wofk et al., ICRA 2019).
 
 From the trained network on, every iteration narrows one group of channels so far that the cost falls by a step:
 each group in turn is proposed, fine-tuned briefly and scored, and the proposal that loses least per cost is kept.
