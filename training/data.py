@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from torch import nn
 
 from perception.evaluation.frames import RGBDFrame
+from perception.tasks.config import ModelConfig
 from perception.tasks.geometry import Fit
 
 
@@ -30,6 +32,10 @@ class Augmentation:
     """Largest relative change of brightness, contrast and saturation; gamma and white balance change by half of it."""
 
 
+STILL = Augmentation(zoom=1.0, aspect=1.0, rotation=0.0, color=0.0)
+"""The frame as it is, or mirrored."""
+
+
 def augment(
     frame: RGBDFrame, size: tuple[int, int], focal: tuple[float, float], amount: Augmentation, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -41,9 +47,8 @@ def augment(
 
     Returns:
         image uint8 (height, width, 3) RGB, depth float32 (height, width) canonical metres, 0 where unknown: everywhere
-        for a frame without depth.
+        for a frame without depth. Negative depth is relative (see `RelativeFrames`) and stays as it is.
     """
-    assert frame.depth is None or frame.camera is not None, f"{frame.name}: depth without a camera has no scale"
     height, width = frame.rgb.shape[:2]
     zoom, stretch = amount.zoom ** rng.uniform() ** 2, np.exp(rng.uniform(-0.5, 0.5) * np.log(amount.aspect))
     w = int(min(width, width / zoom * stretch))
@@ -54,7 +59,7 @@ def augment(
     if frame.depth is None:
         depth = np.zeros(size, np.float32)
     else:
-        fit = Fit((h, w), size, frame.camera.cropped(x, y, w, h) if frame.camera else None)
+        fit = Fit((h, w), size, frame.camera.cropped(x, y, w, h) if frame.camera else None)  # a relative frame has none
         depth = cv2.resize(frame.depth[window], size[::-1], interpolation=cv2.INTER_NEAREST) / fit.depth_scale(focal)
         depth = np.where(np.isfinite(depth), depth, 0).astype(np.float32)
     if rng.random() < 0.5:
@@ -101,6 +106,20 @@ class Mixture:
             pairs.append(augment(frames[int(rng.integers(len(frames)))], size, focal, amount, rng))
         images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).float() / 255
         return images, torch.from_numpy(np.stack([depth for _, depth in pairs]))[:, None]
+
+
+class Normalize(nn.Module):
+    """An image in [0, 1] as a model's config wants it; shapes (N, 3, H, W)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (images - self.mean) / self.std
 
 
 def prefetch(batches: Iterator[tuple[torch.Tensor, torch.Tensor]], ahead: int = 3) -> Iterator[tuple]:

@@ -1,7 +1,7 @@
 """Distillation: a student learns metric depth and features from one network, and relative depth from another.
 
-The metric teacher sees every batch. The relative one is a file that only the CPU runs, at 0.3 s of one core an image, so
-its maps are computed once a frame, kept on disk, and cropped and turned with the image like any depth.
+The metric teacher sees every batch. The relative one is a file that only the CPU runs, at 0.3 s of one core an image,
+so its maps are computed once a frame, kept on disk, and cropped and turned with the image like any depth.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.utils.hooks import RemovableHandle
 from tqdm import tqdm
 
 from perception.engines.store import write_atomically
-from perception.evaluation.frames import RGBDFrame
+from perception.evaluation.frames import Dataset, RGBDFrame
 from perception.models import create_model, model_config
 from perception.tasks.geometry import Camera, Fit
 from perception.tasks.image import resize
@@ -37,14 +37,15 @@ Form = Literal["depth", "inverse"]
 
 @dataclass(frozen=True)
 class Distillation:
-    """Teachers (empty: none), and what their losses weigh beside that of true depth. Paths are relative to --data."""
+    """Teachers (empty: none), and what their losses weigh beside that of true depth."""
 
     teacher: str = ""
     """For metres: a registered model with shipped weights, or a .safetensors file as training writes it."""
     output: float = 1.0
     features: float = 0.0
     relative_teacher: str = ""
-    """For depth up to scale and shift: a file for `RelativeTeacher`, which serves the sources marked `relative`."""
+    """For depth up to scale and shift: a file for `RelativeTeacher`, relative to --data, which serves the sources
+    marked `relative`."""
     relative_form: Form = "depth"
     """"depth" where its map grows with depth, "inverse" where it falls."""
     relative: float = 0.5
@@ -108,20 +109,18 @@ class Distiller(nn.Module):
 
     Args:
         student: with `encoder` as models register it, where features are distilled.
-        data: folder to which the recipe's paths are relative.
         focal: canonical camera of the images, (fx / width, fy / height).
     """
 
-    def __init__(self, student: nn.Module, distillation: Distillation, data: Path, focal: tuple[float, float]) -> None:
+    def __init__(self, student: nn.Module, distillation: Distillation, focal: tuple[float, float]) -> None:
         super().__init__()
         self.distillation = distillation
         self.adaptors = nn.ModuleList()
         self._teacher: MetricTeacher | None = None
         self._watch: RemovableHandle | None = None
-        name = distillation.teacher
-        if not name:
+        if not distillation.teacher:
             return
-        self._teacher = MetricTeacher(str(data / name) if name.endswith(".safetensors") else name, focal)
+        self._teacher = MetricTeacher(distillation.teacher, focal)
         if distillation.features:
             self._features, self._watch = watch(student.encoder)  # type: ignore[arg-type]
             channels = [network.encoder.channels[-LEVELS:] for network in (student, self._teacher.network)]  # type: ignore[union-attr, index]
@@ -218,7 +217,7 @@ class RelativeFrames(Sequence[RGBDFrame]):
         cache: folder for the maps, float16 at half the teacher's resolution; files are named by teacher and image.
     """
 
-    def __init__(self, frames: Sequence[RGBDFrame], teacher: RelativeTeacher, cache: Path) -> None:
+    def __init__(self, frames: Dataset | Sequence[RGBDFrame], teacher: RelativeTeacher, cache: Path) -> None:
         self.frames = frames
         self.paths: list[Path] = []
         folder = cache / teacher.key

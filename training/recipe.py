@@ -11,8 +11,11 @@ from typing import Any
 import yaml
 
 from perception.training.data import Augmentation
+from perception.training.distillation import Distillation
+from perception.training.pruning import Pruning
 
 RECIPES = Path(__file__).parent / "recipes"
+SECTIONS = {"augmentation": Augmentation, "distillation": Distillation, "pruning": Pruning}
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Source:
     path: str
     share: float = 1.0
     split: str = "train"
+    relative: bool = False
+    """A folder of images whose depth, up to scale and shift, is what the recipe's `relative_teacher` says."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Recipe:
     data_licence: str
     evaluate: str
     """Data set whose `eval` split is measured at the end; never trained on, never tuned on."""
+    weights: str = ""
+    """A trained network to go on from: a registered model, or a .safetensors file that training wrote."""
     start: str = ""
     """What the encoder starts from: a file relative to --data, or `package:...`; see `start_encoder`. Empty: random."""
     augmentation: Augmentation = Augmentation()
@@ -57,6 +64,12 @@ class Recipe:
     warmup: int = 100
     frozen_norms: int = 0
     """Steps during which the started encoder's BatchNorms keep the statistics that they came with."""
+    distillation: Distillation | None = None
+    """What teachers add to the loss of true depth."""
+    pruning: Pruning | None = None
+    """How the network that the recipe goes on from is narrowed, before the stages fine-tune it."""
+    quantization: bool = False
+    """Whether the stages train with the rounding of an int8 engine, BatchNorm's statistics fixed."""
     average: float = 0.999
     """Decay of the exponential moving average of the weights, which is what is kept."""
     seed: int = 0
@@ -98,5 +111,10 @@ def load_recipe(name: str) -> Recipe:
     fields["focal"] = tuple(fields["focal"])
     fields["sources"] = tuple(Source(**source) for source in fields["sources"])
     fields["stages"] = tuple(Stage(**stage | {"size": tuple(stage["size"])}) for stage in fields["stages"])
-    fields["augmentation"] = Augmentation(**fields.get("augmentation", {}))
-    return Recipe(**fields)
+    for name, section in SECTIONS.items():
+        if name in fields:
+            fields[name] = section(**fields[name])
+    recipe = Recipe(**fields)
+    if recipe.pruning and not recipe.weights:
+        raise ValueError(f"recipe {path} prunes, which needs a trained network to begin with: name it as `weights`")
+    return recipe

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,16 @@ from torch import nn
 from tqdm import tqdm
 
 from perception.evaluation.datasets import open_dataset
+from perception.evaluation.frames import RGBDFrame
 from perception.evaluation.harness import Predict, evaluate_depth
+from perception.evaluation.rgbd_folder import RGBDFolder
 from perception.models import create_model, model_config
 from perception.tasks.config import ModelConfig
-from perception.training.data import Mixture, prefetch
+from perception.training import quantization
+from perception.training.data import Mixture, Normalize, prefetch
+from perception.training.distillation import Distillation, Distiller, RelativeFrames, RelativeTeacher
 from perception.training.losses import log_depth_loss
+from perception.training.narrowing import narrow
 from perception.training.recipe import Recipe
 from perception.training.start import start_encoder
 
@@ -43,11 +48,12 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu") -> Path:
         The weights file.
     """
     out.mkdir(parents=True, exist_ok=True)
-    mixture = Mixture(
-        [list(open_dataset(data / source.path, source.split)) for source in recipe.sources],
-        [source.share for source in recipe.sources],
-    )
-    run = Run(recipe, mixture, data, device)
+    torch.manual_seed(recipe.seed)
+    mixture = _mixture(recipe, data, out)
+    model = _started(recipe, mixture, data).to(device)
+    if recipe.pruning:
+        model = narrow(model, recipe, mixture, out)
+    run = Run(recipe, model, mixture, device)
     first = run.resume(out / "checkpoint.pt")
     batches = prefetch(_batches(recipe, mixture, first))
     progress = tqdm(range(first, recipe.steps), initial=first, total=recipe.steps, desc=recipe.name)
@@ -63,25 +69,25 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu") -> Path:
                 for name, value in line.items():
                     board.add_scalar(name, value, step + 1)
                 run.save(out / "checkpoint.pt", step + 1)
+    if recipe.quantization:
+        quantization.finish(run.average)
     return _finish(recipe, run.average.to("cpu"), data, out)
 
 
 class Run:
-    """Everything of a run that changes from step to step: the model, its average, the optimiser."""
+    """Everything of a run that changes from step to step: the model, its average, the distiller, the optimiser."""
 
-    def __init__(self, recipe: Recipe, mixture: Mixture, data: Path, device: str) -> None:
-        torch.manual_seed(recipe.seed)
+    PARTS = ("model", "average", "distiller", "optimizer")
+
+    def __init__(self, recipe: Recipe, model: nn.Module, mixture: Mixture, device: str) -> None:
         self.recipe, self.device = recipe, device
-        self.config = model_config(recipe.model).replace(focal=recipe.focal)
-        self.normalize = Normalize(self.config).to(device)
-        model = create_model(recipe.model, pretrained=False)
-        if recipe.start:
-            images, _ = mixture.batch(0, recipe.seed, 32, self.config.input_size, recipe.focal, recipe.augmentation)
-            start_encoder(model.encoder, recipe.start, data, self.normalize.cpu()(images), recipe.seed)  # type: ignore[arg-type]
-            self.normalize.to(device)
+        self.normalize = Normalize(model_config(recipe.model)).to(device)
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.quantization:
+            quantization.prepare(self.model, self.normalize(_sample(recipe, mixture, recipe.stages[0].size).to(device)))
         self.average = copy.deepcopy(self.model)
-        self.optimizer = _optimizer(self.model, recipe)
+        self.distiller = Distiller(self.model, recipe.distillation or Distillation(), recipe.focal).to(device)
+        self.optimizer = _optimizer(self.model, self.distiller, recipe)
 
     def step(self, step: int, images: torch.Tensor, depths: torch.Tensor) -> float:
         """One step on images (N, 3, H, W) in [0, 1] and depths (N, 1, H, W) in canonical metres; the loss."""
@@ -92,10 +98,11 @@ class Run:
             for module in self.model.encoder.modules():  # type: ignore[union-attr]
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
-        images = self.normalize(images.to(self.device, memory_format=torch.channels_last))
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.device != "cpu"):
-            prediction = self.model(images)
-        loss = log_depth_loss(prediction.float(), depths.to(self.device))
+        images = images.to(self.device, memory_format=torch.channels_last)
+        depths = depths.to(self.device)
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.device != "cpu"):
+            prediction = self.model(self.normalize(images)).float()
+        loss = log_depth_loss(prediction, depths) + self.distiller(images, depths, prediction)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -106,8 +113,8 @@ class Run:
     def save(self, path: Path, step: int) -> None:
         """Write a checkpoint, never half of one."""
         temporary = path.with_suffix(".tmp")
-        state = {"recipe": self.recipe.identity, "step": step, "optimizer": self.optimizer.state_dict()}
-        torch.save(state | {"model": self.model.state_dict(), "average": self.average.state_dict()}, temporary)
+        parts = {name: getattr(self, name).state_dict() for name in self.PARTS}
+        torch.save({"recipe": self.recipe.identity, "step": step} | parts, temporary)
         os.replace(temporary, path)
 
     def resume(self, path: Path) -> int:
@@ -121,24 +128,9 @@ class Run:
         state = torch.load(path, weights_only=True, map_location=self.device)
         if state["recipe"] != self.recipe.identity:
             raise ValueError(f"{path} belongs to another recipe or version of it; choose another --out or remove it")
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name in self.PARTS:
+            getattr(self, name).load_state_dict(state.get(name, {}))
         return int(state["step"])
-
-
-class Normalize(nn.Module):
-    """An image in [0, 1] as a model's config wants it; shapes (N, 3, H, W)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.mean: torch.Tensor
-        self.std: torch.Tensor
-        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return (images - self.mean) / self.std
 
 
 def rate_at(recipe: Recipe, step: int) -> float:
@@ -160,10 +152,46 @@ def torch_predict(model: nn.Module, config: ModelConfig) -> Predict:
     return predict
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW; no decay on biases and norms, a lower rate for a started encoder."""
+def _mixture(recipe: Recipe, data: Path, out: Path) -> Mixture:
+    """The recipe's frames: in memory, but for those of a relative teacher, which are too many."""
+    teach = recipe.distillation or Distillation()
+    sources: list[Sequence[RGBDFrame]] = []
+    for source in recipe.sources:
+        if source.relative:
+            teacher = RelativeTeacher(data / teach.relative_teacher, teach.relative_form)
+            sources.append(RelativeFrames(RGBDFolder(data / source.path), teacher, out / "relative"))
+            continue
+        frames = list(open_dataset(data / source.path, source.split))
+        useless = [frame.name for frame in frames if frame.depth is None or frame.camera is None]
+        if useless:
+            raise ValueError(
+                f"{data / source.path}: frame {useless[0]!r} lacks depth or camera, and training needs both"
+            )
+        sources.append(frames)
+    return Mixture(sources, [source.share for source in recipe.sources])
+
+
+def _started(recipe: Recipe, mixture: Mixture, data: Path) -> nn.Module:
+    """The network that training begins with."""
+    if recipe.weights:
+        return create_model(recipe.weights)
+    model = create_model(recipe.model, pretrained=False)
+    if recipe.start:
+        config = model_config(recipe.model)
+        images = Normalize(config)(_sample(recipe, mixture, config.input_size))
+        start_encoder(model.encoder, recipe.start, data, images, recipe.seed)  # type: ignore[arg-type]
+    return model
+
+
+def _sample(recipe: Recipe, mixture: Mixture, size: tuple[int, int]) -> torch.Tensor:
+    """Images of the training set, for statistics."""
+    return mixture.batch(0, recipe.seed, 32, size, recipe.focal, recipe.augmentation)[0]
+
+
+def _optimizer(model: nn.Module, distiller: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW; no decay on biases, norms and steps of quantisation, a lower rate for a started encoder."""
     groups = []
-    for name, parameter in model.named_parameters():
+    for name, parameter in (*model.named_parameters(), *distiller.named_parameters()):
         scale = recipe.encoder_rate if recipe.start and name.startswith("encoder") else 1.0
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
         groups.append({"params": [parameter], "scale": scale, "weight_decay": decay})
@@ -203,5 +231,7 @@ def _finish(recipe: Recipe, model: nn.Module, data: Path, out: Path) -> Path:
         "data_licence": recipe.data_licence,
         "metrics": {name: round(value, 4) for name, value in scores.items()},
     }
+    if recipe.weights:  # which may be narrower than the model is by itself
+        entry["options"] = {"widths": model.widths}
     (out / f"{recipe.model}.json").write_text(json.dumps({recipe.model: entry}, indent=2) + "\n")
     return path

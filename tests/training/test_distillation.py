@@ -111,10 +111,10 @@ def test_distiller_adds_what_its_settings_weigh(data: Path) -> None:
     metres, _ = MetricTeacher(str(data / "teacher.safetensors"), FOCAL)(images)
     output = output_loss(prediction, metres)
     relative = affine_invariant_loss(1 / prediction[1:], -depths[1:], depths[1:] < 0)
-    settings = Distillation(teacher="teacher.safetensors", output=0.3, relative=0.7)
-    loss = Distiller(student(), settings, data, FOCAL)(images, depths, prediction)
+    settings = Distillation(teacher=str(data / "teacher.safetensors"), output=0.3, relative=0.7)
+    loss = Distiller(student(), settings, FOCAL)(images, depths, prediction)
     assert loss.item() == pytest.approx((0.3 * output + 0.7 * relative).item(), rel=1e-5) and relative > 0.1
-    alone = Distiller(student(), Distillation(relative=0.7), data, FOCAL)
+    alone = Distiller(student(), Distillation(relative=0.7), FOCAL)
     assert alone(images, depths, prediction).item() == pytest.approx(0.7 * relative.item(), rel=1e-5)
     assert alone(images, depths.clamp_min(0), prediction).item() == 0
 
@@ -128,7 +128,7 @@ def test_relative_depth_is_unknown_to_metric_losses() -> None:
 
 def test_feature_distillation_trains_adaptors_and_student_and_hides_the_teacher(data: Path) -> None:
     model = student().train()
-    distiller = Distiller(model, Distillation(teacher="teacher.safetensors", output=0, features=1), data, FOCAL)
+    distiller = Distiller(model, Distillation(teacher=str(data / "teacher.safetensors"), output=0, features=1), FOCAL)
     teacher = create_model(str(data / "teacher.safetensors"))
     pairs = list(zip(model.encoder.channels[-3:], teacher.encoder.channels[-3:], strict=True))
     assert [(layer.in_channels, layer.out_channels) for layer in distiller.adaptors] == pairs
