@@ -66,7 +66,7 @@ class ModelSource:
 
     @cached_property
     def _exported(self) -> bytes:
-        model = finish(_export(self._module, self.config), self.config)
+        model = export_graph(self._module, self.config)
         read_config(model, f"the export of {self.model!r}")
         return to_bytes(model)
 
@@ -103,7 +103,8 @@ def _example(config: ModelConfig) -> torch.Tensor:
     return torch.zeros(1, *config.input_size, 3, dtype=torch.uint8)
 
 
-def _export(module: FromImage, config: ModelConfig) -> onnx.ModelProto:
+def export_graph(module: FromImage, config: ModelConfig) -> onnx.ModelProto:
+    """The float32 graph of a model behind its normalisation, in eval mode, as PyTorch exports it, with our metadata."""
     names = [output.name for output in config.outputs]
     level = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which nobody here needs
@@ -123,4 +124,4 @@ def _export(module: FromImage, config: ModelConfig) -> onnx.ModelProto:
         logging.getLogger("torch.onnx").setLevel(level)
     if program is None:
         raise EngineError(f"PyTorch {torch.__version__} exported nothing for {config.name!r}")
-    return program.model_proto
+    return finish(program.model_proto, config)

@@ -24,8 +24,9 @@ WEIGHTED = ("Conv",)
 PASSING = ("Add", "Concat", "MaxPool", "Resize")
 """Operators that stay in 8 bits between two of the others."""
 BINS = 2048
-WEIGHT_STEPS = np.concatenate([np.linspace(0.6, 2.0, 57), [127 / 63]])
-"""Tried multiples of the largest weight / 127; up to 1 large weights are clipped, 127 / 63 leaves 7 bits."""
+WEIGHT_STEPS = np.concatenate([np.linspace(0.6, 1.0, 17), 127 / np.arange(126, 62, -1)])
+"""Tried multiples of the largest weight / 127: up to 1 large weights are clipped, beyond it the largest is a whole
+number of steps from 126 to 63. Weights that were rounded in training therefore find their own steps again."""
 RANGE_CLIPS = np.linspace(0.2, 1.0, 81)
 
 
