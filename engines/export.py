@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from perception.engines.errors import EngineError
 from perception.engines.graph import OPSET, finish, read_config, to_bytes
 from perception.engines.rewrites import simplify
 from perception.models import create_model, list_models, model_config
-from perception.tasks.config import ModelConfig
+from perception.tasks.config import WEIGHTS_SUFFIX, ModelConfig
 
 
 class FromImage(nn.Module):
@@ -44,9 +45,10 @@ class FromImage(nn.Module):
 
 
 class ModelSource:
-    """A registered model as the source of engines.
+    """A registered model, or one with weights that training wrote, as the source of engines.
 
     Args:
+        name: of the model, or the path of the weights.
         size: (height, width) other than the model's own.
 
     Raises:
@@ -61,7 +63,7 @@ class ModelSource:
             self._module = FromImage(create_model(name), self.config).eval()
         except ValueError as error:
             raise EngineError(str(error)) from error
-        self.model = name
+        self.model = str(Path(name).resolve()) if name.endswith(WEIGHTS_SUFFIX) else name
         self.identity = self.config.weights_sha256
 
     @cached_property

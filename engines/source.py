@@ -15,7 +15,7 @@ from perception.engines.graph import read, read_config
 from perception.engines.key import sha256
 from perception.engines.precision import is_float32
 from perception.engines.rewrites import simplify
-from perception.tasks.config import ModelConfig
+from perception.tasks.config import WEIGHTS_SUFFIX, ModelConfig
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -92,18 +92,18 @@ class OnnxSource:
         return ort.InferenceSession(self._plain.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def is_path(model: str) -> bool:
-    """Whether `model` means an ONNX file rather than a registered name."""
-    return model.endswith(".onnx") or "/" in model or Path(model).is_file()
+def is_onnx(model: str) -> bool:
+    """Whether `model` means an ONNX file rather than a registered name or trained weights."""
+    return model.endswith(".onnx") or (not model.endswith(WEIGHTS_SUFFIX) and ("/" in model or Path(model).is_file()))
 
 
 def open_source(model: str, size: tuple[int, int] | None = None) -> Source:
-    """The source called `model`: a registered name or the path of an ONNX file.
+    """The source called `model`: a registered name, the path of weights that training wrote, or that of an ONNX file.
 
     Raises:
         EngineError: see `ModelSource` and `OnnxSource`; or a size was asked of a file, which has one already.
     """
-    if not is_path(model):
+    if not is_onnx(model):
         from perception.engines.export import ModelSource  # PyTorch is wanted only where something is exported
 
         return ModelSource(model, size)

@@ -146,4 +146,6 @@ _register(
 _register("fastdepth_mobilenet_v2", "mobilenet_v2", (192, 128, 96, 64, 32), (256, 320), lateral=True)
 _register("fastdepth_mobilenet_v2_050", "mobilenet_v2", (128, 96, 64, 48, 24), (256, 320), lateral=True, width=0.5)
 _register("fastdepth_mobilenet_v2_035", "mobilenet_v2", (96, 64, 48, 32, 16), (256, 320), lateral=True, width=0.35)
-_register("fastdepth_efficientnet_lite0", "efficientnet_lite0", (160, 96, 64, 48, 24), (256, 320), lateral=True)
+# The second one's weights are narrower.
+for _name in ("fastdepth_efficientnet_lite0", "fastdepth_efficientnet_lite0_pruned"):
+    _register(_name, "efficientnet_lite0", (160, 96, 64, 48, 24), (256, 320), lateral=True)

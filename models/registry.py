@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import perception.models as package
-from perception.tasks.config import ModelConfig, Output
+from perception.tasks.config import WEIGHTS_SUFFIX, ModelConfig, Output
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Shipped weights, their model cards, and weights.json, which lists them and can be read without torch."""
@@ -85,7 +85,7 @@ def register_model(config: ModelConfig) -> Callable[[Build], Build]:
 
 def _entry(model: str) -> tuple[Build, ModelConfig, dict[str, Any]]:
     """Builder, configuration, and what the list of weights says: config fields, and `options` to build it with."""
-    weights = Path(model) if model.endswith(".safetensors") else None
+    weights = Path(model) if model.endswith(WEIGHTS_SUFFIX) else None
     listing = weights.with_suffix(".json") if weights else WEIGHTS / "weights.json"
     if weights and not listing.is_file():
         raise ValueError(f"{listing} does not exist; it says which model {weights} belongs to, and training writes it")

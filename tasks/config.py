@@ -9,6 +9,8 @@ from typing import Any
 
 INTERPOLATIONS = ("nearest", "linear", "area")
 COLOR_ORDERS = ("rgb", "bgr")
+WEIGHTS_SUFFIX = ".safetensors"
+"""Of files that training writes, and that stand for a model wherever a name is asked for."""
 
 
 @dataclass(frozen=True)

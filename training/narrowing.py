@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from perception.models import model_config
+from perception.training.channels import refresh_norms
 from perception.training.data import STILL, Mixture, Normalize
 from perception.training.losses import log_depth_loss
 from perception.training.pruning import prune
@@ -53,4 +54,5 @@ def narrow(trained: nn.Module, recipe: Recipe, mixture: Mixture, out: Path) -> n
         model.eval()
 
     images, _ = batch(rest, 0, pruning.held_out, still=False)
+    refresh_norms(trained, images)  # they may be those of images of another size, which would count as a loss
     return prune(trained, pruning, config.input_size, images, score, tune, out)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from perception import engines
 from perception.engines.errors import EngineError
 from perception.engines.export import FromImage, ModelSource, registered_models
 from perception.engines.graph import read_config, to_bytes
 from perception.engines.trt_support import check_precisions
-from perception.models import list_models
+from perception.models import create_model, list_models, model_config
 
 SIZE = (64, 96)
 
@@ -63,6 +68,31 @@ def test_mean_and_std_are_in_the_graph() -> None:
     image = torch.tensor([255, 51, 102], dtype=torch.uint8).reshape(1, 1, 1, 3)
     got = module(image)[0].reshape(3)
     torch.testing.assert_close(got, torch.tensor([1.0, -0.05, 0.2]))
+
+
+def test_trained_weights_stand_for_their_model(tmp_path: Path) -> None:
+    """Built, found again by their path, and stale once they change."""
+    torch.manual_seed(1)
+    trained = create_model("fastdepth_mobilenet_v2_035", pretrained=False)
+    path = tmp_path / "mine.safetensors"
+    write_weights(path, trained)
+    engines.build(str(path), "onnxruntime", "fp32", size=(64, 64), directory=tmp_path / "engines")
+    with engines.load(str(path), size=(64, 64), directory=tmp_path / "engines") as engine:
+        frame = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3), dtype=np.uint8)
+        depth = engine.run(frame)["depth"]
+    with torch.no_grad():
+        expected = FromImage(trained, model_config("fastdepth_mobilenet_v2_035"))(torch.from_numpy(frame))[0]
+    np.testing.assert_allclose(depth, expected.numpy(), rtol=1e-3)
+    write_weights(path, create_model("fastdepth_mobilenet_v2_035", pretrained=False))
+    with pytest.raises(EngineError, match="stale.*perception engines build .*mine.safetensors"):
+        engines.load(str(path), size=(64, 64), directory=tmp_path / "engines")
+
+
+def write_weights(path: Path, model: torch.nn.Module) -> None:
+    """As training does."""
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
+    entry = {"weights": path.name, "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    path.with_suffix(".json").write_text(json.dumps({"fastdepth_mobilenet_v2_035": entry}))
 
 
 def test_unknown_names_and_impossible_sizes() -> None:
