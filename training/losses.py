@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -30,6 +31,31 @@ def log_depth_loss(
     low = torch.where(mask, (NEAREST - prediction).clamp_min(0.0), 0.0)
     loss = (error.abs().sum() + low.sum()) / mask.sum().clamp_min(1)
     return loss + gradient * _gradient_loss(error, mask, scales)
+
+
+def lens_loss(
+    predict: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    prediction: torch.Tensor,
+    corner: tuple[int, int],
+) -> torch.Tensor:
+    """How far depth moves when half the view is seen: mean |log ratio| of two predictions of the same pixels.
+
+    Behind a lens of twice the focal length everything looks twice as near (`Fit.depth_scale`), whatever it is: no true
+    depth is needed. What the whole view says is the target, since it is seen in context.
+
+    Args:
+        images: (N, 3, H, W), as `predict` takes them.
+        prediction: metres of them, (N, 1, H / k, W / k).
+        corner: row and column of the window's top left corner in the prediction, at most half its height and width.
+    """
+    height, width = (length // 2 for length in prediction.shape[-2:])
+    step = images.shape[-1] // prediction.shape[-1]
+    y, x = corner
+    window = images[:, :, step * y : step * (y + height), step * x : step * (x + width)]
+    narrow = predict(F.interpolate(window, images.shape[-2:], mode="bilinear", align_corners=False))
+    whole = prediction[:, :, y : y + height, x : x + width].detach() / 2
+    return (F.avg_pool2d(narrow.clamp_min(NEAREST).log(), 2) - whole.clamp_min(NEAREST).log()).abs().mean()
 
 
 def _gradient_loss(error: torch.Tensor, mask: torch.Tensor, scales: int) -> torch.Tensor:

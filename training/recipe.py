@@ -70,6 +70,8 @@ class Recipe:
     """How the network that the recipe goes on from is narrowed, before the stages fine-tune it."""
     quantization: bool = False
     """Whether the stages train with the rounding of an int8 engine, BatchNorm's statistics fixed."""
+    lens: float = 0.0
+    """Weight of `lens_loss`: whole and half views must agree, on images without true depth too."""
     average: float = 0.999
     """Decay of the exponential moving average of the weights, which is what is kept."""
     seed: int = 0

@@ -26,7 +26,7 @@ from perception.tasks.config import ModelConfig
 from perception.training import quantization
 from perception.training.data import Mixture, Normalize, prefetch
 from perception.training.distillation import Distillation, Distiller, RelativeFrames, RelativeTeacher
-from perception.training.losses import log_depth_loss
+from perception.training.losses import lens_loss, log_depth_loss
 from perception.training.narrowing import narrow
 from perception.training.recipe import Recipe
 from perception.training.start import start_encoder
@@ -100,15 +100,25 @@ class Run:
                     module.eval()
         images = images.to(self.device, memory_format=torch.channels_last)
         depths = depths.to(self.device)
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.device != "cpu"):
-            prediction = self.model(self.normalize(images)).float()
+        prediction = self._predict(images)
         loss = log_depth_loss(prediction, depths) + self.distiller(images, depths, prediction)
+        if self.recipe.lens:
+            count = (len(images) + 1) // 2
+            rng = np.random.default_rng((self.recipe.seed, step))
+            height, width = prediction.shape[-2:]
+            corner = int(rng.integers(0, height // 2 + 1)), int(rng.integers(0, width // 2 + 1))
+            loss = loss + self.recipe.lens * lens_loss(self._predict, images[:count], prediction[:count], corner)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         _update_average(self.average, self.model, min(self.recipe.average, (1 + step) / (10 + step)))
         return loss.item()
+
+    def _predict(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.device != "cpu"):
+            metres: torch.Tensor = self.model(self.normalize(images)).float()
+        return metres
 
     def save(self, path: Path, step: int) -> None:
         """Write a checkpoint, never half of one."""

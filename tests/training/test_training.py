@@ -17,7 +17,7 @@ from perception.models import create_model  # noqa: E402
 from perception.models.registry import load_weights  # noqa: E402
 from perception.tasks.geometry import Camera  # noqa: E402
 from perception.training.data import Augmentation, Mixture, augment, prefetch  # noqa: E402
-from perception.training.losses import log_depth_loss  # noqa: E402
+from perception.training.losses import lens_loss, log_depth_loss  # noqa: E402
 from perception.training.recipe import RECIPES, Recipe, Source, Stage, load_recipe  # noqa: E402
 from perception.training.start import (  # noqa: E402
     load_in_order,
@@ -46,6 +46,29 @@ def test_a_smaller_prediction_is_brought_to_the_targets_size() -> None:
     target = torch.linspace(1, 4, 32).expand(1, 1, 16, 32)
     small = torch.nn.functional.avg_pool2d(target, 2)
     assert log_depth_loss(small, target).item() < 0.02 < log_depth_loss(small.flip(3), target).item()
+
+
+def test_lens_loss_is_zero_where_metres_follow_the_lens() -> None:
+    """Half a view is a picture twice as large: an estimate by the size of things follows, a fixed one does not."""
+    rows = torch.linspace(0.2, 0.6, 32).view(1, 1, 32, 1).expand(2, 3, 32, 64)
+
+    def by_size(images: torch.Tensor) -> torch.Tensor:
+        slope = (images[:, :1, 1:] - images[:, :1, :-1]).mean()  # falls to half when the picture is twice as large
+        return (100 * slope).expand(len(images), 1, 16, 32)
+
+    assert lens_loss(by_size, rows, by_size(rows), (4, 7)).item() < 0.1
+    fixed = lens_loss(lambda images: torch.full((2, 1, 16, 32), 3.0), rows, torch.full((2, 1, 16, 32), 3.0), (4, 7))
+    assert fixed.item() == pytest.approx(np.log(2), rel=1e-4)
+
+
+def test_lens_loss_compares_the_same_pixels() -> None:
+    images = torch.rand(1, 3, 32, 64)
+    metres = 1 + torch.nn.functional.avg_pool2d(images[:, :1], 2)
+    same = lens_loss(lambda x: (1 + torch.nn.functional.avg_pool2d(x[:, :1], 2)) / 2, images, metres, (3, 10))
+    elsewhere = lens_loss(
+        lambda x: (1 + torch.nn.functional.avg_pool2d(x[:, :1].flip(3), 2)) / 2, images, metres, (3, 10)
+    )
+    assert same.item() < 0.5 * elsewhere.item()
 
 
 def test_loss_leads_dead_pixels_back() -> None:
@@ -200,6 +223,8 @@ def test_a_run_is_deterministic_resumes_and_writes_what_it_measured(
     entry = json.loads(first.with_suffix(".json").read_text())["fastdepth_pruned"]
     load_weights(create_model("fastdepth_pruned"), first, entry["weights_sha256"])
     assert 0 <= entry["metrics"]["delta1"] <= 1 and entry["focal"] == list(FOCAL)
+    held = train(small_recipe(lens=0.5, stages=(Stage(2, (32, 32), 4),)), tmp_path, tmp_path / "lens")
+    assert held.read_bytes() != first.read_bytes()
     resumed = train(small_recipe(), tmp_path, tmp_path / "first")  # nothing is left to do but to finish
     assert resumed.read_bytes() == again.read_bytes()
     with pytest.raises(ValueError, match="belongs to another recipe"):
