@@ -13,7 +13,7 @@ import numpy as np
 from perception.tasks.depth_metrics import METRICS
 
 Row = dict[str, Any]
-FORMAT = 1
+FORMAT = 2
 """Raised when a row's content changes its meaning, so that older files are not continued."""
 
 
@@ -94,9 +94,10 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         summary["latency_ms"] = {f"p{q}": float(np.percentile(times, q)) for q in (50, 99)}
     if any("scale" in row for row in good):
         summary["stability"] = _stability(rows)
-    views = [row["half_view"] for row in good if math.isfinite(row.get("half_view", math.nan))]
+    views = [row["half_view"] for row in good if math.isfinite(row.get("half_view", {}).get("shift", math.nan))]
     if views:
-        summary["half_view"] = {"median": float(np.median(views)), "frames": len(views)}
+        medians = {name: float(np.median([view[name] for view in views])) for name in views[0]}
+        summary["half_view"] = medians | {"frames": len(views)}
     return summary
 
 

@@ -82,12 +82,19 @@ def half_view(frame: RGBDFrame) -> tuple[RGBDFrame, tuple[slice, slice]]:
     return replace(frame, rgb=rgb, depth=None, camera=camera), window
 
 
-def half_view_change(estimate: Callable[[RGBDFrame], np.ndarray], frame: RGBDFrame, metres: np.ndarray) -> float:
-    """The lens test: median relative change of the metres at the same pixels when half the field of view is seen.
+def half_view_change(
+    estimate: Callable[[RGBDFrame], np.ndarray], frame: RGBDFrame, metres: np.ndarray
+) -> dict[str, float]:
+    """The lens test: how the metres of the same pixels change when half the field of view is seen.
 
     Args:
         estimate: a frame to metres in its pixels.
         metres: what it says of the whole frame.
+
+    Returns:
+        `shift`, the median of the relative changes: all things together come nearer or go away, as they do where the
+        lens is not followed (1 where it is ignored). `change`, the median of their sizes: single things move, since
+        less of the scene is seen around them. NaN where nothing can be compared.
 
     Raises:
         ValueError: the frame has no camera.
@@ -96,4 +103,7 @@ def half_view_change(estimate: Callable[[RGBDFrame], np.ndarray], frame: RGBDFra
     whole = metres[window]
     narrow = cv2.resize(estimate(view), (whole.shape[1], whole.shape[0]), interpolation=cv2.INTER_NEAREST)
     known = np.isfinite(whole) & np.isfinite(narrow) & (whole > 0)
-    return float(np.median(np.abs(narrow[known] / whole[known] - 1))) if known.any() else float("nan")
+    if not known.any():
+        return {"shift": float("nan"), "change": float("nan")}
+    changes = narrow[known] / whole[known] - 1
+    return {"shift": float(np.median(changes)), "change": float(np.median(np.abs(changes)))}

@@ -56,7 +56,7 @@ def test_the_tables_hold_what_was_measured(report: dict) -> None:
     assert "| m torch fp32 | 0.500, 0.00 m" not in text and "| 2-3 m | 3-5 m |" in text
     assert "| m b int8 |" in text and "-0.5000 ± 0.9800" in text, "the difference to the reference"
     assert "- m c fp32: not installed | here" in text and "failed: 1 of 3: s1 (cannot be read)" in text
-    assert "0.00 % (passes 5 %)" in text and "too narrow" in conditions(report)
+    assert "0.00 % (within 5 %) | 0.00 % (within 5 %)" in text and "too narrow" in conditions(report)
     report["options"]["rule"]["max_depth"] = 10.0
     assert "cap 0 to 10 m" in conditions(report)
 

@@ -65,10 +65,13 @@ def test_rows_are_summed_up() -> None:
 
 def test_a_broken_frame_interrupts_the_sequence() -> None:
     rows = [row(0, 1.0, scale=1.0, change=math.nan), {"index": 1, "name": "1", "error": "torn"}]
-    rows += [row(2, 1.0, scale=2.0, change=math.nan), row(3, 1.0, scale=2.2, change=0.3, half_view=0.04)]
+    rows += [
+        row(2, 1.0, scale=2.0, change=math.nan),
+        row(3, 1.0, scale=2.2, change=0.3, half_view={"shift": -0.01, "change": 0.04}),
+    ]
     summary = summarise(rows)
     assert summary["stability"] == pytest.approx({"change": 0.3, "flicker": math.log(1.1), "pairs": 1})
-    assert summary["half_view"] == {"median": 0.04, "frames": 1}
+    assert summary["half_view"] == {"shift": -0.01, "change": 0.04, "frames": 1}
 
 
 def test_intervals() -> None:

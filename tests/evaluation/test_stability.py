@@ -73,5 +73,12 @@ def test_the_lens_test_tells_who_follows_the_lens() -> None:
         assert view.camera is not None
         return np.full(view.rgb.shape[:2], 3.0 * view.camera.fx / CAMERA.fx)
 
-    assert half_view_change(follows, frame, follows(frame)) == 0
-    assert half_view_change(ignores, frame, ignores(frame)) == 1
+    assert half_view_change(follows, frame, follows(frame)) == {"shift": 0, "change": 0}
+    assert half_view_change(ignores, frame, ignores(frame)) == {"shift": 1, "change": 1}
+
+
+def test_things_that_move_apart_are_no_shift() -> None:
+    frame = flat(3.0)
+    uneven = np.linspace(2.7, 3.3, 64, dtype=np.float32)[None].repeat(48, axis=0)
+    change = half_view_change(lambda view: uneven, frame, np.full((48, 64), 3.0))
+    assert abs(change["shift"]) < 0.01 and 0.04 < change["change"] < 0.06
