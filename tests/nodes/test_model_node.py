@@ -102,13 +102,10 @@ def test_the_first_frames_wait_for_a_calibration_that_somebody_publishes(
     """Metres behind an unknown lens are wrong; behind a publisher of calibrations it will not stay unknown."""
     robot = graph.add(Robot("depth"))
     wait_until(robot.connected, what="matching")
-    runs = engine.runs
-
-    def skipped() -> bool:
+    runs, statistics = engine.runs, depth_node.statistics
+    for number in range(1, 6):  # one by one: a frame on its way when the calibration comes would be served
         robot.send(1, grey(30), camera=None)
-        return depth_node.statistics.counts["skipped"] >= 5
-
-    wait_until(skipped, what="frames without a calibration")
+        wait_until(lambda count=number: statistics.counts["skipped"] == count, what="a frame without a calibration")
     assert engine.runs == runs and not robot.got["depth"] and not robot.warnings()
     exchange(graph, robot, grey(30), 2, camera=SMALL)
     assert 1 not in robot.got["depth"]
