@@ -103,8 +103,10 @@ def _build(args: argparse.Namespace) -> int:
     if args.if_needed:
         try:
             with load(args.model, args.target, args.precision, directory=args.directory, size=args.size) as engine:
-                report(f"{engine.info['model']} is built: {engine.info['runtime']} {engine.info['precision']}")
-                return 0
+                if engine.chosen or (args.target, args.precision) != ("auto", "auto"):
+                    report(f"{engine.info['model']} is built: {engine.info['runtime']} {engine.info['precision']}")
+                    return 0
+                report(f"{engine.info['model']} was built for targets by name; auto has not chosen between them yet")
         except EngineError as error:
             report(str(error))
     path = build(

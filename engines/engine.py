@@ -34,6 +34,8 @@ class Engine:
             "device": session.device,
         }
         """For diagnostics: model, target, runtime with its version, precision, key (short), threads, device."""
+        self.chosen = record.chosen > 0
+        """Whether `build --target auto` chose this engine; otherwise it was built by name, and others may be faster."""
         self._session: Session | None = session
         self._shape = (1, *record.config.input_size, 3)
 

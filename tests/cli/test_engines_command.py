@@ -65,6 +65,16 @@ def test_build_then_list_then_no_need(model: str, frames: Path, truth: str, caps
     assert "small-32x32-openvino-fp32: key " in listed and ", fresh" in listed
 
 
+def test_what_was_built_by_name_is_no_choice(model: str, frames: Path, truth: str, capsys) -> None:
+    """Somebody who has compared engines, slow ones among them, still gets the fastest."""
+    command = ["engines", "build", model, "--frames", str(frames), "--data", truth]
+    assert main([*command, "--target", "onnxruntime", "--precision", "fp32"]) == 0
+    assert main([*command, "--if-needed"]) == 0
+    assert "auto has not chosen between them yet" in capsys.readouterr().out
+    assert main([*command, "--if-needed"]) == 0
+    assert "fastdepth_pruned is built: " in capsys.readouterr().out
+
+
 def test_bench_names_threads_baseline_and_winner(model: str, frames: Path, capsys) -> None:
     command = ["engines", "bench", model, "--precision", "fp32", "--threads", "1", "--frames", str(frames)]
     assert main(command) == 0
