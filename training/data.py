@@ -104,8 +104,13 @@ class Mixture:
         for source in rng.choice(len(self.sources), count, p=np.asarray(self.shares) / np.sum(self.shares)):
             frames = self.sources[source]
             pairs.append(augment(frames[int(rng.integers(len(frames)))], size, focal, amount, rng))
-        images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).float() / 255
-        return images, torch.from_numpy(np.stack([depth for _, depth in pairs]))[:, None]
+        return to_tensors(pairs)
+
+
+def to_tensors(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pairs of `augment` as a batch: images float (N, 3, H, W) in [0, 1], depths float (N, 1, H, W)."""
+    images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).float() / 255
+    return images, torch.from_numpy(np.stack([depth for _, depth in pairs]))[:, None]
 
 
 class Normalize(nn.Module):

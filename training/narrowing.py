@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from perception.models import model_config
-from perception.training.channels import refresh_norms
-from perception.training.data import STILL, Mixture, Normalize
+from perception.training.data import STILL, Mixture, Normalize, augment, to_tensors
 from perception.training.losses import log_depth_loss
 from perception.training.pruning import prune
 from perception.training.recipe import Recipe
@@ -18,24 +18,32 @@ from perception.training.recipe import Recipe
 def narrow(trained: nn.Module, recipe: Recipe, mixture: Mixture, out: Path) -> nn.Module:
     """The network narrowed as `recipe.pruning` says, with what it leaves behind in `out`; see `prune`.
 
-    The last frames of the first source, whole and unaltered, are scored, and not used in short-term fine-tuning. The
-    images have the size of the recipe's first stage; the cost is that of the model's own.
+    The last frames of the first source, whole and in their own colours, are scored, and not used in short-term
+    fine-tuning. The images have the size of the recipe's first stage; the cost is that of the model's own.
+
+    Raises:
+        ValueError: the first source has no depth in metres, or too few frames.
     """
     pruning = recipe.pruning
     assert pruning is not None
     device = next(trained.parameters()).device
     first, *others = mixture.sources
-    kept_back = Mixture([first[-pruning.held_out :]], [1.0])
+    if recipe.sources[0].relative or len(first) <= pruning.held_out:
+        raise ValueError(
+            f"pruning scores {pruning.held_out} frames with depth in metres, kept back from the first source "
+            f"{recipe.sources[0].path!r}, which has {len(first)} frames; name a larger metric source first"
+        )
     rest = Mixture([first[: -pruning.held_out], *others], mixture.shares)
     config, size = model_config(recipe.model), recipe.stages[0].size
     normalize = Normalize(config).to(device)
 
-    def batch(frames: Mixture, step: int, count: int, still: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        amount = STILL if still else recipe.augmentation
-        images, depths = frames.batch(step, recipe.seed, count, size, recipe.focal, amount)
+    def batch(step: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        images, depths = rest.batch(step, recipe.seed, count, size, recipe.focal, recipe.augmentation)
         return normalize(images.to(device)), depths.to(device)
 
-    scored = batch(kept_back, 0, pruning.held_out, still=True)
+    rng = np.random.default_rng(recipe.seed)  # for mirroring, all that is left of augmentation
+    kept_back = to_tensors([augment(frame, size, recipe.focal, STILL, rng) for frame in first[-pruning.held_out :]])
+    scored = normalize(kept_back[0].to(device)), kept_back[1].to(device)
 
     @torch.no_grad()
     def score(network: nn.Module) -> float:
@@ -45,7 +53,7 @@ def narrow(trained: nn.Module, recipe: Recipe, mixture: Mixture, out: Path) -> n
         optimizer = torch.optim.AdamW(model.parameters(), lr=pruning.rate)
         model.train()
         for step in range(first, first + pruning.tune_steps):
-            images, depths = batch(rest, step, pruning.batch, still=False)
+            images, depths = batch(step, pruning.batch)
             loss = log_depth_loss(model(images), depths)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -53,6 +61,5 @@ def narrow(trained: nn.Module, recipe: Recipe, mixture: Mixture, out: Path) -> n
             optimizer.step()
         model.eval()
 
-    images, _ = batch(rest, 0, pruning.held_out, still=False)
-    refresh_norms(trained, images)  # they may be those of images of another size, which would count as a loss
+    images, _ = batch(0, pruning.held_out)
     return prune(trained, pruning, config.input_size, images, score, tune, out)

@@ -121,6 +121,7 @@ def prune(
     model = copy.deepcopy(model)
     done = work.resume(model)
     if not done:
+        refresh_norms(model, images)  # they may be those of images of another size, which would count as a loss
         done = [Iteration(cost(layer_shapes(model, size)), score(model))]
         work.save(model, done)
     while done[-1].cost > pruning.budget:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -15,7 +15,6 @@ from perception.training.distillation import Distillation
 from perception.training.pruning import Pruning
 
 RECIPES = Path(__file__).parent / "recipes"
-SECTIONS = {"augmentation": Augmentation, "distillation": Distillation, "pruning": Pruning}
 
 
 @dataclass(frozen=True)
@@ -96,27 +95,60 @@ def _told(value: Any) -> Any:
     return {name: _told(held) for name, (held, default) in fields.items() if held != default}
 
 
+PARTS = {"sources": Source, "stages": Stage}
+SECTIONS = {"augmentation": Augmentation, "distillation": Distillation, "pruning": Pruning}
+Part = TypeVar("Part")
+
+
+def _read(kind: type[Part], fields: Any, where: str) -> Part:
+    """A dataclass from what YAML holds.
+
+    Raises:
+        ValueError: no mapping, an unknown or missing field, or one of another type; the message says where.
+    """
+    if not isinstance(fields, dict):
+        raise ValueError(f"{where} must be a mapping of names to values, not {fields!r}")
+    known = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(fields) - set(known)):
+        raise ValueError(f"{where} has unknown fields: {', '.join(unknown)}; known: {', '.join(known)}")
+    values: dict[str, Any] = {}
+    for name, value in fields.items():
+        place = f"{where}, {name}"
+        if name in PARTS:
+            values[name] = tuple(_read(PARTS[name], item, place) for item in value)
+        elif name in SECTIONS:
+            values[name] = _read(SECTIONS[name], value, place)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+            _check_number(values[name], str(known[name].type), place)
+    if missing := [
+        name for name, field in known.items() if field.default is dataclasses.MISSING and name not in fields
+    ]:
+        raise ValueError(f"{where} lacks: {', '.join(missing)}")
+    return kind(**values)
+
+
+def _check_number(value: Any, kind: str, place: str) -> None:
+    """YAML reads 1e-3 as text; the field's annotation tells that a number is meant."""
+    if kind in ("int", "float") and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise ValueError(f"{place} is {value!r}, and must be a number (YAML wants 1.0e-3, not 1e-3)")
+
+
 def load_recipe(name: str) -> Recipe:
     """The recipe in a YAML file, or the shipped one called `name`.
 
     Raises:
-        ValueError: no such recipe, or a field that recipes do not have.
+        ValueError: no such recipe, or one that is not right; the message names file and field.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
     if not path.is_file():
         shipped = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
         raise ValueError(f"no recipe {name!r}; give a YAML file or one of: {shipped}")
-    fields: dict[str, Any] = yaml.safe_load(path.read_text())
-    unknown = set(fields) - {field.name for field in dataclasses.fields(Recipe)}
-    if unknown:
-        raise ValueError(f"recipe {path} has unknown fields: {', '.join(sorted(unknown))}")
-    fields["focal"] = tuple(fields["focal"])
-    fields["sources"] = tuple(Source(**source) for source in fields["sources"])
-    fields["stages"] = tuple(Stage(**stage | {"size": tuple(stage["size"])}) for stage in fields["stages"])
-    for name, section in SECTIONS.items():
-        if name in fields:
-            fields[name] = section(**fields[name])
-    recipe = Recipe(**fields)
+    recipe = _read(Recipe, yaml.safe_load(path.read_text()), str(path))
+    if recipe.start and recipe.weights:
+        raise ValueError(
+            f"recipe {path} starts its encoder from `start` and the whole network from `weights`; name one"
+        )
     if recipe.pruning and not recipe.weights:
         raise ValueError(f"recipe {path} prunes, which needs a trained network to begin with: name it as `weights`")
     return recipe

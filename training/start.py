@@ -32,7 +32,7 @@ def start_encoder(encoder: nn.Module, start: str, data: Path, images: torch.Tens
     """
     path = _find(start, data)
     if path.suffix != ".tflite":
-        return load_in_order(encoder, torch.load(path, weights_only=True))
+        return load_in_order(encoder, torch.load(path, weights_only=True, map_location="cpu"))
     if not isinstance(encoder, MobileNetV1):
         raise ValueError(f"{path} starts a mobilenet_v1, and the encoder is a {type(encoder).__name__}")
     layers = resize_widths(read_mobilenet_v1_tflite(path), encoder.widths, np.random.default_rng(seed))
@@ -56,10 +56,12 @@ def load_in_order(encoder: nn.Module, tensors: Mapping[str, torch.Tensor]) -> No
     """Load the first tensors of a state dict, whatever their names, into the encoder; the classifier is left over.
 
     Raises:
-        ValueError: a tensor has another shape than the encoder's in its place.
+        ValueError: too few tensors, or one of another shape than the encoder's in its place.
     """
     own = {key: tensor for key, tensor in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
     theirs = {key: tensor for key, tensor in tensors.items() if not key.endswith("num_batches_tracked")}
+    if len(theirs) < len(own):
+        raise ValueError(f"the start has {len(theirs)} tensors, and the encoder {len(own)}: it is of another network")
     for (key, mine), (name, tensor) in zip(own.items(), theirs.items(), strict=False):
         if mine.shape != tensor.shape:
             raise ValueError(

@@ -1,4 +1,7 @@
-"""The training loop: deterministic by seed, resumable, with an exponential moving average of the weights."""
+"""The training loop: resumable, with an exponential moving average of the weights.
+
+The same recipe on the same device with as many threads gives the same weights, interrupted or not.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +49,16 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu") -> Path:
 
     Returns:
         The weights file.
+
+    Raises:
+        ValueError: a device that is not there, data or weights that the recipe names and that do not fit, or the
+            checkpoint of another recipe in `out`.
     """
+    open_dataset(data / recipe.evaluate, "eval")  # better refused now than after hours
+    _check_device(device)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
+    torch.backends.cudnn.deterministic = True
     mixture = _mixture(recipe, data, out)
     model = _started(recipe, mixture, data).to(device)
     if recipe.pruning:
@@ -135,7 +145,7 @@ class Run:
         """
         if not path.is_file():
             return 0
-        state = torch.load(path, weights_only=True, map_location=self.device)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         if state["recipe"] != self.recipe.identity:
             raise ValueError(f"{path} belongs to another recipe or version of it; choose another --out or remove it")
         for name in self.PARTS:
@@ -162,6 +172,13 @@ def torch_predict(model: nn.Module, config: ModelConfig) -> Predict:
     return predict
 
 
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter from a PyTorch that was built without CUDA
+        raise ValueError(f"device {device!r} cannot be used: {error}; accepted here: cpu") from error
+
+
 def _mixture(recipe: Recipe, data: Path, out: Path) -> Mixture:
     """The recipe's frames: in memory, but for those of a relative teacher, which are too many."""
     teach = recipe.distillation or Distillation()
@@ -184,6 +201,11 @@ def _mixture(recipe: Recipe, data: Path, out: Path) -> Mixture:
 def _started(recipe: Recipe, mixture: Mixture, data: Path) -> nn.Module:
     """The network that training begins with."""
     if recipe.weights:
+        begun, config = model_config(recipe.weights), model_config(recipe.model)
+        if not begun.weights:
+            raise ValueError(f"the recipe goes on from {recipe.weights!r}, which has no weights yet; train it first")
+        if (begun.mean, begun.std) != (config.mean, config.std):
+            raise ValueError(f"{recipe.weights!r} and {recipe.model!r} want their images normalised differently")
         return create_model(recipe.weights)
     model = create_model(recipe.model, pretrained=False)
     if recipe.start:

@@ -16,6 +16,7 @@ from perception.evaluation.frames import RGBDFrame  # noqa: E402
 from perception.models import create_model  # noqa: E402
 from perception.models.registry import load_weights  # noqa: E402
 from perception.tasks.geometry import Camera  # noqa: E402
+from perception.training import train as loop  # noqa: E402
 from perception.training.data import Augmentation, Mixture, augment, prefetch  # noqa: E402
 from perception.training.losses import lens_loss, log_depth_loss  # noqa: E402
 from perception.training.recipe import RECIPES, Recipe, Source, Stage, load_recipe  # noqa: E402
@@ -26,7 +27,7 @@ from perception.training.start import (  # noqa: E402
     start_encoder,
     start_folded,
 )
-from perception.training.train import train  # noqa: E402
+from perception.training.train import Run, train  # noqa: E402
 from tests.evaluation.test_nyu import make_folder  # noqa: E402
 
 FOCAL = (0.92, 1.22)
@@ -213,6 +214,26 @@ def small_recipe(**changes: object) -> Recipe:
     return Recipe(**fields | changes)  # type: ignore[arg-type]
 
 
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder(tmp_path / "nyu")
+    monkeypatch.setattr(loop, "LOGGED", 2)
+    whole = train(small_recipe(lens=0.1, stages=(Stage(5, (32, 32), 4),)), tmp_path, tmp_path / "whole")
+    plain, seen = Run.step, []
+
+    def dying(run: Run, step: int, images: torch.Tensor, depths: torch.Tensor) -> float:
+        seen.append(step)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return plain(run, step, images, depths)
+
+    monkeypatch.setattr(Run, "step", dying)
+    recipe = small_recipe(lens=0.1, stages=(Stage(5, (32, 32), 4),))
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path, tmp_path / "part")
+    assert train(recipe, tmp_path, tmp_path / "part").read_bytes() == whole.read_bytes()
+    assert seen == [0, 1, 2, 3, 2, 3, 4]
+
+
 def test_a_run_is_deterministic_resumes_and_writes_what_it_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +272,30 @@ def test_identity_tells_what_is_not_by_default() -> None:
 def test_unknown_recipe_and_field(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no recipe 'x'.*fastdepth_nyu"):
         load_recipe("x")
-    (tmp_path / "r.yaml").write_text("learning_speed: 3")
-    with pytest.raises(ValueError, match="unknown fields: learning_speed"):
-        load_recipe(str(tmp_path / "r.yaml"))
+    good = (RECIPES / "fastdepth_nyu.yaml").read_text()
+    for text, words in (
+        ("learning_speed: 3", "unknown fields: learning_speed; known: name, model"),
+        ("", "must be a mapping.*None"),
+        (good.replace("focal", "# focal"), "lacks: focal"),
+        (good + "pruning: {budjet: 1}", "r.yaml, pruning has unknown fields: budjet"),
+        (good.replace("{zoom: 1.6}", "{zoom: 16e-1}"), "augmentation, zoom is '16e-1', and must be a number"),
+        (good.replace("steps: 1700", "steps: many"), "stages, steps is 'many'"),
+        (good + "distillation: null", "distillation must be a mapping"),
+        (good + "weights: fastdepth", "from `start` and all from `weights`; name one"),
+    ):
+        (tmp_path / "r.yaml").write_text(text)
+        with pytest.raises(ValueError, match=words):
+            load_recipe(str(tmp_path / "r.yaml"))
+
+
+def test_what_cannot_be_trained_is_refused_at_once(tmp_path: Path) -> None:
+    make_folder(tmp_path / "nyu")
+    for changes, words in (
+        ({"evaluate": "absent"}, "absent holds no known data set"),
+        ({"weights": "fastdepth_mobilenet_v2"}, "'fastdepth_mobilenet_v2', which has no weights yet"),
+        ({"weights": "fastdepth", "model": "fastdepth_mobilenet_v2"}, "normalised differently"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            train(small_recipe(**changes), tmp_path, tmp_path / "out")
+    with pytest.raises(ValueError, match="device 'cuda:7' cannot be used"):
+        train(small_recipe(), tmp_path, tmp_path / "out", "cuda:7")
