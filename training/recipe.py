@@ -146,9 +146,7 @@ def load_recipe(name: str) -> Recipe:
         raise ValueError(f"no recipe {name!r}; give a YAML file or one of: {shipped}")
     recipe = _read(Recipe, yaml.safe_load(path.read_text()), str(path))
     if recipe.start and recipe.weights:
-        raise ValueError(
-            f"recipe {path} starts its encoder from `start` and the whole network from `weights`; name one"
-        )
+        raise ValueError(f"recipe {path} starts the encoder from `start` and all from `weights`; name one")
     if recipe.pruning and not recipe.weights:
         raise ValueError(f"recipe {path} prunes, which needs a trained network to begin with: name it as `weights`")
     return recipe
