@@ -23,6 +23,7 @@ from perception.evaluation.frames import Dataset
 from perception.evaluation.harness import Estimate, Options, network, run
 from perception.evaluation.results import ResultLog, Row, difference, summarise
 from perception.evaluation.sheet import draw_sheet
+from perception.tasks.config import WEIGHTS_SUFFIX
 
 Say = Callable[[str], None]
 Cost = tuple[int, int]
@@ -71,40 +72,50 @@ class Comparison:
         self.threads, self.command, self.say = threads, command, say
         folder.mkdir(parents=True, exist_ok=True)
         say(f"reading {count} of {len(dataset)} samples of {dataset.name}")
-        self.hash = data_hash(dataset, count)
+        self.hash = data_hash(dataset, range(count))
         self.entries: list[Entry] = []
+        self.engines = folder.parent / "engines"
+        """Of engines that were built only to be measured."""
+        self.names: dict[str, str] = {}
 
     def measure(self, contender: Contender, cost: Cost | None = None) -> Entry:
-        """Measure one engine, or what is left of it; an engine that cannot be had becomes an entry that says why.
-
-        Raises:
-            ValueError: every sample is broken.
+        """Measure one engine, or what is left of it; one that cannot be had, or that can say nothing of any sample,
+        becomes an entry that says why.
         """
-        name = Path(contender.model).stem if contender.model.endswith(".onnx") else contender.model
-        entry = Entry(name, contender.target, contender.precision, cost=cost)
+        entry = Entry(self._name(contender.model), contender.target, contender.precision, cost=cost)
         self.entries.append(entry)
         try:
-            with obtain(contender, self.threads, self.say) as engine:
-                known = facts(engine)
+            with obtain(contender, self.engines, self.threads, self.say) as engine:
+                known = facts(engine, self.engines)
                 entry.target = str(known.get("target", contender.target))
                 entry.precision, entry.facts = str(known.get("precision", contender.precision)), known
                 estimate = network(engine.run, engine.config)
                 self._fill(entry, estimate, self.options, {"engine": known["key"], "model": known["identity"]})
-        except EngineError as error:
+        except (EngineError, ValueError) as error:
             entry.problem = str(error)
             self.say(f"{entry.name}: {error}")
         return entry
+
+    def _name(self, model: str) -> str:
+        """A file's by its stem, with its folder where another file is called so."""
+        path = Path(model)
+        if path.suffix not in (".onnx", WEIGHTS_SUFFIX):
+            return model
+        taken = self.names.setdefault(path.stem, model)
+        return path.stem if taken == model else f"{path.parent.name}/{path.stem}"
 
     def measure_floor(self) -> Entry | None:
         """Measure the training split's median map; None where the data set has no such split."""
         training = self.dataset.training()
         if training is None:
             return None
-        estimate = floor_of(training, self.folder, lambda places: tqdm(places, desc="median of the training split"))
         entry = Entry("floor (median of the training split)", "", "")
         self.entries.append(entry)
-        plain = Options(self.options.rule)
-        self._fill(entry, estimate, plain, {"engine": f"median of {training.name} {data_hash(training)}"})
+        try:
+            key, estimate = floor_of(training, self.folder, lambda n: tqdm(n, desc="median of the training split"))
+            self._fill(entry, estimate, Options(self.options.rule), {"engine": f"median of {training.name} {key}"})
+        except ValueError as error:
+            entry.problem = str(error)
         return entry
 
     def _fill(self, entry: Entry, estimate: Estimate, options: Options, binding: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from perception import engines
 from perception.engines import Engine, EngineError
 from perception.engines.runtimes import PRECISIONS, RUNTIMES, Progress, get_runtime
 from perception.engines.store import Record, Store
+from perception.evaluation.judge import make_judge
 
 REFERENCES = (("torch", "fp32"), ("onnxruntime", "fp32"))
 """What the others are held against; the second one where a model is an ONNX file, which torch does not run."""
@@ -60,32 +62,49 @@ def _possible(precision: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def obtain(contender: Contender, threads: int, progress: Progress) -> Engine:
+def obtain(contender: Contender, directory: Path, threads: int, progress: Progress) -> Engine:
     """The engine, which is built if none that fits was built before, and run once.
 
+    What auto chooses is what a robot runs: it is built as `perception engines build` does, with its check of accuracy.
+    An engine that was named is only to be measured, and might fail that check; it goes to `directory`.
+
     Raises:
-        EngineError: it cannot be built here.
+        EngineError: it cannot be built here, or is of a model without weights.
     """
     what = (contender.model, contender.target, contender.precision)
+    is_choice = contender.target == "auto"
+    where = None if is_choice else directory
     try:
-        engine = engines.load(*what, threads)
+        engine = _load(what, threads, where)
     except EngineError as error:
         progress(f"building, because {error}")
-        engines.build(*what, progress=progress)
-        engine = engines.load(*what, threads)
+        engines.build(*what, directory=where, judge=make_judge() if is_choice else None, progress=progress)
+        engine = engines.load(*what, threads, where)
+    if not engine.config.weights and not contender.model.endswith(".onnx"):
+        engine.close()
+        raise EngineError(f"{contender.model} has no weights yet, so there is nothing to measure; train it first")
     engine.run(np.zeros((1, *engine.config.input_size, 3), np.uint8))
     return engine
 
 
-def facts(engine: Engine) -> dict[str, Any]:
+def _load(what: tuple[str, str, str], threads: int, directory: Path | None) -> Engine:
+    """From the robot's own store, else from `directory`."""
+    try:
+        return engines.load(*what, threads)
+    except EngineError:
+        if directory is None:
+            raise
+        return engines.load(*what, threads, directory)
+
+
+def facts(engine: Engine, directory: Path) -> dict[str, Any]:
     """What results are bound to and reports print: `engine.info`, the whole `key`, `identity` (SHA-256 of the weights
-    or model file) and `bytes`, the size of the compiled engine; None where the store no longer has it.
+    or model file) and `bytes`, the size of the compiled engine; None where no store has it any more.
     """
-    store = Store()
-    records = [record for record in store.records().values() if isinstance(record, Record)]
-    record = next((record for record in records if record.short_key == engine.info["key"]), None)
     known: dict[str, Any] = dict(engine.info) | {"identity": engine.config.weights_sha256, "bytes": None}
-    if record:
-        size = (store.directory / record.plan).stat().st_size
-        known |= {"key": record.key.digest(), "identity": record.key.source, "bytes": size}
+    for store in (Store(), Store(directory)):
+        for record in store.records().values():
+            if isinstance(record, Record) and record.short_key == engine.info["key"]:
+                size = (store.directory / record.plan).stat().st_size
+                return known | {"key": record.key.digest(), "identity": record.key.source, "bytes": size}
     return known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from perception.evaluation.frames import Dataset
@@ -84,13 +85,13 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None) ->
 _hashes: dict[tuple[Path, int, int], str] = {}
 
 
-def data_hash(dataset: Dataset, count: int | None = None) -> str:
-    """SHA-256 over the names and contents of the files of the first `count` samples (all if None); of the pixels of
+def data_hash(dataset: Dataset, places: Iterable[int] | None = None) -> str:
+    """SHA-256 over the names and contents of the files of the samples at `places` (all if None); of the pixels of
     computed ones. A file that is missing counts as such, so that restoring it changes the hash.
     """
     digest = hashlib.sha256()
     seen: set[Path] = set()
-    for index in range(len(dataset) if count is None else count):
+    for index in range(len(dataset)) if places is None else places:
         digest.update(f"sample {dataset.label(index)}\n".encode())
         files = dataset.files(index)
         for path in files:

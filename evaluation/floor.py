@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from perception.engines.store import write_atomically
 from perception.evaluation.datasets import data_hash
 from perception.evaluation.frames import Dataset, RGBDFrame
 from perception.evaluation.harness import Estimate
@@ -22,28 +24,44 @@ STEP = 4
 def median_depth(training: Dataset, progress: Callable[[list[int]], Iterable[int]] = iter) -> np.ndarray:
     """The pixelwise median of the true depth of a training split, float32 metres, every `STEP`-th row and column.
 
+    Broken frames, and those of another size than the first, are left out.
+
     Raises:
-        ValueError: a training frame is broken or without depth, or their sizes differ.
+        ValueError: more than a tenth of the frames cannot be used.
     """
-    places = np.unique(np.linspace(0, len(training) - 1, min(len(training), LARGEST)).round().astype(int))
+    places = _places(training)
     maps: list[np.ndarray] = []
-    for place in progress(places.tolist()):
-        depth = training[place].depth
-        if depth is None or (maps and depth[::STEP, ::STEP].shape != maps[0].shape):
-            raise ValueError(f"training frame {training.label(place)} has no depth, or one of another size")
-        maps.append(np.where(depth > 0, depth, np.nan)[::STEP, ::STEP].astype(np.float32))
+    for place in progress(places):
+        try:
+            depth = training[place].depth
+        except (ValueError, OSError):
+            continue
+        if depth is not None and (not maps or depth[::STEP, ::STEP].shape == maps[0].shape):
+            maps.append(np.where(depth > 0, depth, np.nan)[::STEP, ::STEP].astype(np.float32))
+    if len(maps) < 0.9 * len(places):
+        raise ValueError(f"only {len(maps)} of {len(places)} training frames of {training.name} have depth of one size")
     return np.nanmedian(np.stack(maps), axis=0)
 
 
-def floor_of(training: Dataset, folder: Path, progress: Callable[[list[int]], Iterable[int]] = iter) -> Estimate:
-    """The median map as an estimate of every frame; it is kept in `folder` under the hash of the training split."""
-    path = folder / f"floor-{data_hash(training)[:16]}.npy"
+def _places(training: Dataset) -> list[int]:
+    """The frames that the median is of."""
+    places = np.linspace(0, len(training) - 1, min(len(training), LARGEST)).round().astype(int)
+    return [int(place) for place in np.unique(places)]
+
+
+def floor_of(
+    training: Dataset, folder: Path, progress: Callable[[list[int]], Iterable[int]] = iter
+) -> tuple[str, Estimate]:
+    """The hash of the frames that count, and their median as an estimate of every frame, which is kept in `folder`."""
+    key = data_hash(training, places=_places(training))
+    path = folder / f"floor-{key[:16]}.npy"
     if path.is_file():
-        median = np.load(path)
-    else:
-        median = median_depth(training, progress)
-        np.save(path, median)
-    return constant(median)
+        return key, constant(np.load(path))
+    median = median_depth(training, progress)
+    file = io.BytesIO()
+    np.save(file, median)
+    write_atomically(path, file.getvalue())
+    return key, constant(median)
 
 
 def constant(metres: np.ndarray) -> Estimate:

@@ -96,7 +96,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         summary["stability"] = _stability(rows)
     views = [row["half_view"] for row in good if math.isfinite(row.get("half_view", {}).get("shift", math.nan))]
     if views:
-        medians = {name: float(np.median([view[name] for view in views])) for name in views[0]}
+        # Of shifts the sizes: frames that go either way would cancel.
+        medians = {name: float(np.median([abs(view[name]) for view in views])) for name in views[0]}
         summary["half_view"] = medians | {"frames": len(views)}
     return summary
 

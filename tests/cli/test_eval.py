@@ -21,11 +21,15 @@ class Says:
     """An engine that says the same metres everywhere; openvino's int8 engine says half a metre more."""
 
     config = ModelConfig(
-        name="says_two", task="depth", input_size=(32, 32), outputs=(Output("depth", (1, 1, 32, 32), "m"),)
+        name="says_two",
+        task="depth",
+        input_size=(32, 32),
+        outputs=(Output("depth", (1, 1, 32, 32), "m"),),
+        weights="two",
     )
     runs = 0
 
-    def __init__(self, model: str, target: str, precision: str, threads: int) -> None:
+    def __init__(self, model: str, target: str, precision: str, threads: int, directory: Path | None = None) -> None:
         if target == "tensorrt":
             raise EngineError("tensorrt is not installed")
         self.metres = 2.5 if precision == "int8" else 2.0
@@ -35,6 +39,8 @@ class Says:
         return self
 
     def __exit__(self, *_: object) -> None: ...
+
+    def close(self) -> None: ...
 
     def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
         Says.runs += 1
@@ -103,12 +109,21 @@ def test_nothing_measured_is_an_error(data: str, tmp_path: Path, capsys: pytest.
     assert "write metres as MIN:MAX" in capsys.readouterr().err
 
 
+def test_a_model_without_weights_is_not_measured(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Says, "config", Says.config.replace(weights=""))
+    assert main(["eval", "says_two", "--data", data, "--out", str(tmp_path / "out")]) == 1
+    assert "says_two has no weights yet, so there is nothing to measure" in capsys.readouterr().err
+
+
 def test_two_real_engines_on_the_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From building on: the torch reference and ONNX Runtime agree to the last thousandth."""
     pytest.importorskip("torch", reason="torch is not installed (extra `train`)")
     monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "engines"))
     arguments = ["eval", "fastdepth", "--data", "clip", "--limit", "3", "--half-view", "--out", str(tmp_path / "out")]
     assert main([*arguments, "--engine", "torch:fp32", "onnxruntime:fp32"]) == 0
+    assert not (tmp_path / "engines").exists(), "the robot's own store is left alone"
     report = json.loads((tmp_path / "out" / "clip" / "report.json").read_text())
     reference, other = report["entries"]
     assert abs(other["difference"]["delta1"]) < 1e-3 and abs(other["difference"]["rmse"]) < 1e-3

@@ -24,17 +24,19 @@ def test_the_median_leaves_unknown_pixels_out(tmp_path: Path) -> None:
     frames[2].depth[:, :32] = 0
     median = median_depth(MemoryDataset(frames))
     assert median.shape == (12, 16) and (median[:, :8] == 1.5).all() and (median[:, 8:] == 2).all()
-    estimate = floor_of(MemoryDataset(frames), tmp_path)
+    _, estimate = floor_of(MemoryDataset(frames), tmp_path)
     metres, milliseconds = estimate(flat(5.0))
     assert metres.shape == (48, 64) and metres[0, 0] == 1.5 and metres[0, -1] == 2 and math.isnan(milliseconds)
     (kept,) = tmp_path.glob("floor-*.npy")
     np.save(kept, np.full((2, 2), 7.0))
-    assert floor_of(MemoryDataset(frames), tmp_path)(flat(5.0))[0][0, 0] == 7, "it is not computed again"
+    assert floor_of(MemoryDataset(frames), tmp_path)[1](flat(5.0))[0][0, 0] == 7, "it is not computed again"
 
 
-def test_a_training_frame_without_depth_is_named() -> None:
-    with pytest.raises(ValueError, match="s1 has no depth"):
-        median_depth(MemoryDataset([flat(1.0), RGBDFrame(np.zeros((48, 64, 3), np.uint8))]))
+def test_a_few_broken_training_frames_are_left_out() -> None:
+    blind = RGBDFrame(np.zeros((48, 64, 3), np.uint8))
+    assert (median_depth(MemoryDataset([*[flat(1.0)] * 18, blind, "torn"])) == 1).all()
+    with pytest.raises(ValueError, match="only 18 of 21 training frames of memory have depth"):
+        median_depth(MemoryDataset([*[flat(1.0)] * 18, blind, blind, "torn"]))
 
 
 def test_the_floor_of_nyu() -> None:

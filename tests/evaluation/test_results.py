@@ -71,7 +71,7 @@ def test_a_broken_frame_interrupts_the_sequence() -> None:
     ]
     summary = summarise(rows)
     assert summary["stability"] == pytest.approx({"change": 0.3, "flicker": math.log(1.1), "pairs": 1})
-    assert summary["half_view"] == {"shift": -0.01, "change": 0.04, "frames": 1}
+    assert summary["half_view"] == {"shift": 0.01, "change": 0.04, "frames": 1}
 
 
 def test_intervals() -> None:
