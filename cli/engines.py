@@ -59,7 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="registered name, or an ONNX file exported by perception")
+    parser.add_argument("model", help="registered name, weights that training wrote, or an ONNX file")
     parser.add_argument("--size", type=_size, metavar="HxW", help="input size (default: the model's own)")
 
 
@@ -96,7 +96,6 @@ def _list(args: argparse.Namespace) -> int:
 
 def _build(args: argparse.Namespace) -> int:
     from perception.engines import EngineError, build, load
-    from perception.evaluation.judge import make_judge
 
     layers = _float_layers(args)
     report = _reporter()
@@ -109,6 +108,8 @@ def _build(args: argparse.Namespace) -> int:
                 report(f"{engine.info['model']} was built for targets by name; auto has not chosen between them yet")
         except EngineError as error:
             report(str(error))
+    from perception.evaluation.judge import make_judge  # not before it is known that something is to be built
+
     path = build(
         args.model,
         args.target,

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("eval", help="measure engines on a data set with true depth, side by side")
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="registered name or ONNX file")
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="registered name, weights that training wrote, or an ONNX file"
+    )
     parser.add_argument(
         "--engine",
         nargs="+",

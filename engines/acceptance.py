@@ -15,7 +15,7 @@ from perception.tasks import get_task
 from perception.tasks.config import ModelConfig
 
 Predict = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""uint8 image of shape (1, height, width, 3) to outputs by name."""
+"""uint8 image of shape (1, height, width, 3) to outputs by name; an engine's `run`."""
 
 
 class Judge(Protocol):

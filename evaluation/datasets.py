@@ -69,7 +69,7 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None) ->
         return NYUDepth(path, split)
     if path.suffix == ".mat" or (path / MAT_FILE).is_file():
         return NYUMat(path if path.suffix == ".mat" else path / MAT_FILE, split, splits)
-    if path.suffix in BAG_SUFFIXES or (path / "metadata.yaml").is_file():
+    if is_bag(path):
         from perception.evaluation.bag_frames import BagFrames  # rosbags is not needed for the others
 
         return BagFrames(path)
@@ -80,6 +80,11 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None) ->
     if (path / "val").is_dir() or next(path.glob("*.h5"), None):
         return FastDepthH5(path, split)
     raise ValueError(f"{path} holds no known data set; accepted: {ACCEPTED}")
+
+
+def is_bag(path: Path) -> bool:
+    """Whether `path` is a rosbag: a file by its suffix, a folder by the metadata in it."""
+    return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
 
 
 _hashes: dict[tuple[Path, int, int], str] = {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from perception.engines.acceptance import Predict
 from perception.evaluation.frames import Dataset, RGBDFrame
 from perception.evaluation.results import ResultLog, Row, summarise
 from perception.evaluation.stability import half_view_change, relative_change, scale_of
@@ -19,8 +20,6 @@ from perception.tasks.depth_metrics import PLAIN, Rule, band_sums, edge_errors, 
 from perception.tasks.geometry import Fit
 from perception.tasks.image import Image, preprocess
 
-Predict = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""uint8 image of shape (1, height, width, 3) to the network's outputs by name; an engine's `run`."""
 Estimate = Callable[[RGBDFrame], tuple[np.ndarray, float]]
 """A frame to metres in its pixels, and the milliseconds of inference (NaN where nothing is inferred)."""
 
@@ -116,10 +115,7 @@ def measure(
             row["change"] = math.nan if before is None else relative_change(*before, frame, metres)
         if options.half_view:
             row["half_view"] = half_view_change(lambda view: estimate(view)[0], frame, metres)
-    except (
-        ValueError,
-        OSError,
-    ) as error:  # not EngineError: an engine's failure is not the sample's
+    except (ValueError, OSError) as error:  # not EngineError: an engine's failure is not the sample's
         return head | {"error": str(error)}, None
     return head | row, (frame, metres)
 

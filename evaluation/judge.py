@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from perception.engines.acceptance import Predict
 from perception.evaluation.datasets import data_hash, data_root, find_dataset
 from perception.evaluation.frames import Dataset
-from perception.evaluation.harness import Predict, evaluate_depth
+from perception.evaluation.harness import evaluate_depth
 from perception.tasks.config import ModelConfig
 
 FRAMES = 50
@@ -24,7 +25,7 @@ class DepthJudge:
         self._dataset = dataset
         places = np.linspace(0, len(dataset) - 1, min(frames, len(dataset)))
         self._places = [int(place) for place in places.round()]
-        self.data = f"{dataset.name} ({len(self._places)} frames, {data_hash(dataset)[:8]})"
+        self.data = f"{dataset.name} ({len(self._places)} frames, {data_hash(dataset, self._places)[:8]})"
 
     def score(self, predict: Predict, config: ModelConfig) -> float:
         """Mean delta1 over the frames; NaN where nothing was predicted.

@@ -17,7 +17,6 @@ from perception.tasks.image import Image
 from perception.tasks.messages import MessageError, calibration_from_message, image_from_message, metres_of
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".mjpeg")
-BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 GSTREAMER = "gstreamer:"
 RETRY_SECONDS = 1.0
 PAIRING_WINDOW = 10
@@ -82,7 +81,9 @@ def open_source(text: str, calibration: Calibration | None = None, topic: str = 
     path = Path(text).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"source {text} does not exist; accepted: {ACCEPTED}")
-    if path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").exists():
+    from perception.evaluation.datasets import is_bag  # cameras need none of it
+
+    if is_bag(path):
         return BagSource(path, calibration, topic, report)
     if path.is_dir():
         return FolderSource(path, calibration, report)

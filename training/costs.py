@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from perception.engines.graph import IR_VERSION, OPSET, to_bytes
+from perception.engines.store import write_atomically
 from perception.training.channels import ChannelGroup
 
 RUNS = 20
@@ -109,9 +109,7 @@ class Latency:
         for shape in sorted(new, key=repr):
             self._times[repr(shape)] = time_layer(shape, self._threads)
         if new:
-            temporary = self._path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self._times, indent=0))
-            os.replace(temporary, self._path)
+            write_atomically(self._path, json.dumps(self._times, indent=0).encode())
         return sum(self._times[repr(shape)] for shape in shapes.values())
 
 

@@ -27,6 +27,7 @@ from perception.evaluation.frames import Dataset, RGBDFrame
 from perception.models import create_model, model_config
 from perception.tasks.geometry import Camera, Fit
 from perception.tasks.image import resize
+from perception.training.data import Normalize
 from perception.training.losses import NEAREST, Alignment, affine_invariant_loss, feature_loss, output_loss
 
 LEVELS = 3
@@ -71,6 +72,7 @@ class MetricTeacher:
                 f"{model} cannot teach metric depth: it is for {self.config.task}, weights {self.config.weights!r}; "
                 "name a depth model with shipped weights or a .safetensors file that training wrote"
             )
+        self.normalize = Normalize(self.config)
         self.network = create_model(model).requires_grad_(False)
         self.features, _ = watch(self.network.encoder)  # type: ignore[arg-type]
         height, width = self.config.input_size
@@ -86,8 +88,7 @@ class MetricTeacher:
         """
         images = F.interpolate(images, self.config.input_size, mode="bilinear", align_corners=False, antialias=True)
         images = images if self.config.color == "rgb" else images.flip(1)
-        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.config.mean, self.config.std))
-        metres = self.network.to(images.device)((images - mean) / std)
+        metres = self.network.to(images.device)(self.normalize.to(images.device)(images))
         return metres * self.scale, tuple(self.features)
 
 

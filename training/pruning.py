@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +20,10 @@ from typing import Literal, NamedTuple, Protocol
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
+from perception.engines.store import write_atomically
 from perception.training.channels import ChannelGroup, channel_groups, importance, refresh_norms, remove_channels
 from perception.training.costs import Cost, Latency, Shapes, gigamacs, layer_shapes, narrowed
 
@@ -213,12 +213,9 @@ class _Work:
 
     def save(self, model: nn.Module, done: list[Iteration]) -> None:
         lines = [json.dumps(dataclasses.asdict(iteration)) for iteration in done]
-        temporary = self.weights.with_suffix(".tmp")
         iterations = "\n".join(lines)
-        save_file(
-            _tensors(model), temporary, {"settings": self.settings, "start": self.start, "iterations": iterations}
-        )
-        os.replace(temporary, self.weights)
+        about = {"settings": self.settings, "start": self.start, "iterations": iterations}
+        write_atomically(self.weights, save(_tensors(model), about))
         self.report.write_text(iterations + "\n")
 
     def resume(self, model: nn.Module) -> list[Iteration]:
