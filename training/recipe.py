@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,9 @@ class Stage:
     size: tuple[int, int]
     """(height, width) of the network's image."""
     batch: int
+    lens: float = 0.0
+    """Weight of `lens_loss`, for which half of the batch is seen a second time: whole and half views must agree, on
+    images without true depth too."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +68,12 @@ class Recipe:
     warmup: int = 100
     frozen_norms: int = 0
     """Steps during which the started encoder's BatchNorms keep the statistics that they came with."""
-    distillation: Distillation | None = None
+    distillation: Distillation = Distillation()
     """What teachers add to the loss of true depth."""
     pruning: Pruning | None = None
     """How the network that the recipe goes on from is narrowed, before the stages fine-tune it."""
     quantization: bool = False
     """Whether the stages train with the rounding of an int8 engine, BatchNorm's statistics fixed."""
-    lens: float = 0.0
-    """Weight of `lens_loss`: whole and half views must agree, on images without true depth too."""
     average: float = 0.999
     """Decay of the exponential moving average of the weights, which is what is kept."""
     seed: int = 0
@@ -78,6 +81,11 @@ class Recipe:
     @property
     def steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> Stage:
+        """The stage to which a step, counted over all stages, belongs."""
+        ends = itertools.accumulate(stage.steps for stage in self.stages)
+        return self.stages[bisect.bisect_right(list(ends), step)]
 
     @property
     def identity(self) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +21,17 @@ from tensorboardX import SummaryWriter
 from torch import nn
 from tqdm import tqdm
 
+from perception.engines.acceptance import Predict
+from perception.engines.store import write_atomically
 from perception.evaluation.datasets import open_dataset
 from perception.evaluation.frames import RGBDFrame
-from perception.evaluation.harness import Predict, evaluate_depth
+from perception.evaluation.harness import evaluate_depth
 from perception.evaluation.rgbd_folder import RGBDFolder
 from perception.models import create_model, model_config
 from perception.tasks.config import ModelConfig
 from perception.training import quantization
 from perception.training.data import Mixture, Normalize, prefetch
-from perception.training.distillation import Distillation, Distiller, RelativeFrames, RelativeTeacher
+from perception.training.distillation import Distiller, RelativeFrames, RelativeTeacher
 from perception.training.losses import lens_loss, log_depth_loss
 from perception.training.narrowing import narrow
 from perception.training.recipe import Recipe
@@ -96,7 +99,7 @@ class Run:
         if recipe.quantization:
             quantization.prepare(self.model, self.normalize(_sample(recipe, mixture, recipe.stages[0].size).to(device)))
         self.average = copy.deepcopy(self.model)
-        self.distiller = Distiller(self.model, recipe.distillation or Distillation(), recipe.focal).to(device)
+        self.distiller = Distiller(self.model, recipe.distillation, recipe.focal).to(device)
         self.optimizer = _optimizer(self.model, self.distiller, recipe)
 
     def step(self, step: int, images: torch.Tensor, depths: torch.Tensor) -> float:
@@ -105,19 +108,18 @@ class Run:
             group["lr"] = group["scale"] * rate_at(self.recipe, step)
         self.model.train()
         if step < self.recipe.frozen_norms:
-            for module in self.model.encoder.modules():  # type: ignore[union-attr]
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+            _fix_norms(self.model.encoder)  # type: ignore[arg-type]
         images = images.to(self.device, memory_format=torch.channels_last)
         depths = depths.to(self.device)
         prediction = self._predict(images)
         loss = log_depth_loss(prediction, depths) + self.distiller(images, depths, prediction)
-        if self.recipe.lens:
+        if lens := self.recipe.stage_at(step).lens:
             count = (len(images) + 1) // 2
             rng = np.random.default_rng((self.recipe.seed, step))
             height, width = prediction.shape[-2:]
             corner = int(rng.integers(0, height // 2 + 1)), int(rng.integers(0, width // 2 + 1))
-            loss = loss + self.recipe.lens * lens_loss(self._predict, images[:count], prediction[:count], corner)
+            with fixed_norms(self.model):  # half views by themselves have other statistics than what a robot sees
+                loss = loss + lens * lens_loss(self._predict, images[:count], prediction[:count], corner)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -132,10 +134,10 @@ class Run:
 
     def save(self, path: Path, step: int) -> None:
         """Write a checkpoint, never half of one."""
-        temporary = path.with_suffix(".tmp")
         parts = {name: getattr(self, name).state_dict() for name in self.PARTS}
-        torch.save({"recipe": self.recipe.identity, "step": step} | parts, temporary)
-        os.replace(temporary, path)
+        buffer = io.BytesIO()
+        torch.save({"recipe": self.recipe.identity, "step": step} | parts, buffer)
+        write_atomically(path, buffer.getvalue())
 
     def resume(self, path: Path) -> int:
         """Load the checkpoint if there is one; the step to go on with.
@@ -151,6 +153,25 @@ class Run:
         for name in self.PARTS:
             getattr(self, name).load_state_dict(state.get(name, {}))
         return int(state["step"])
+
+
+def _fix_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    """Let BatchNorms use their running statistics and leave them as they are; those that followed their batches."""
+    fixed = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d) and norm.training]
+    for norm in fixed:
+        norm.eval()
+    return fixed
+
+
+@contextmanager
+def fixed_norms(module: nn.Module) -> Iterator[None]:
+    """Within it, BatchNorms use their running statistics and leave them as they are."""
+    fixed = _fix_norms(module)
+    try:
+        yield
+    finally:
+        for norm in fixed:
+            norm.train()
 
 
 def rate_at(recipe: Recipe, step: int) -> float:
@@ -181,7 +202,7 @@ def _check_device(device: str) -> None:
 
 def _mixture(recipe: Recipe, data: Path, out: Path) -> Mixture:
     """The recipe's frames: in memory, but for those of a relative teacher, which are too many."""
-    teach = recipe.distillation or Distillation()
+    teach = recipe.distillation
     sources: list[Sequence[RGBDFrame]] = []
     for source in recipe.sources:
         if source.relative:
@@ -231,9 +252,8 @@ def _optimizer(model: nn.Module, distiller: nn.Module, recipe: Recipe) -> torch.
 
 
 def _batches(recipe: Recipe, mixture: Mixture, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    sizes = [stage for stage in recipe.stages for _ in range(stage.steps)]
     for step in range(first, recipe.steps):
-        stage = sizes[step]
+        stage = recipe.stage_at(step)
         yield mixture.batch(step, recipe.seed, stage.batch, stage.size, recipe.focal, recipe.augmentation)
 
 

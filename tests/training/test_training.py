@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -31,7 +32,6 @@ from perception.training.train import Run, train  # noqa: E402
 from tests.evaluation.test_nyu import make_folder  # noqa: E402
 
 FOCAL = (0.92, 1.22)
-STILL = Augmentation(zoom=1, aspect=1, rotation=0, color=0)
 DATA = Path(os.environ.get("PERCEPTION_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
@@ -217,7 +217,7 @@ def small_recipe(**changes: object) -> Recipe:
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_folder(tmp_path / "nyu")
     monkeypatch.setattr(loop, "LOGGED", 2)
-    whole = train(small_recipe(lens=0.1, stages=(Stage(5, (32, 32), 4),)), tmp_path, tmp_path / "whole")
+    whole = train(small_recipe(stages=(Stage(5, (32, 32), 4, lens=0.1),)), tmp_path, tmp_path / "whole")
     plain, seen = Run.step, []
 
     def dying(run: Run, step: int, images: torch.Tensor, depths: torch.Tensor) -> float:
@@ -227,11 +227,25 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypa
         return plain(run, step, images, depths)
 
     monkeypatch.setattr(Run, "step", dying)
-    recipe = small_recipe(lens=0.1, stages=(Stage(5, (32, 32), 4),))
+    recipe = small_recipe(stages=(Stage(5, (32, 32), 4, lens=0.1),))
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path, tmp_path / "part")
     assert train(recipe, tmp_path, tmp_path / "part").read_bytes() == whole.read_bytes()
     assert seen == [0, 1, 2, 3, 2, 3, 4]
+
+
+def test_half_views_leave_the_statistics_of_whole_ones() -> None:
+    torch.manual_seed(0)
+    images, depths, model = torch.rand(4, 3, 64, 64), torch.rand(4, 1, 64, 64) + 1, create_model("fastdepth_pruned")
+    after = []
+    for lens in (0.0, 0.5):
+        recipe = small_recipe(stages=(Stage(2, (64, 64), 4, lens=lens),), rate=0.0)
+        run = Run(recipe, copy.deepcopy(model), Mixture([], []), "cpu")
+        run.step(0, images, depths)
+        norms = [module for module in run.model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        assert all(norm.training for norm in norms)
+        after.append(torch.cat([norm.running_mean for norm in norms]))  # type: ignore[misc]
+    assert after[0].any() and torch.equal(*after)
 
 
 def test_a_run_is_deterministic_resumes_and_writes_what_it_measured(
@@ -244,7 +258,7 @@ def test_a_run_is_deterministic_resumes_and_writes_what_it_measured(
     entry = json.loads(first.with_suffix(".json").read_text())["fastdepth_pruned"]
     load_weights(create_model("fastdepth_pruned"), first, entry["weights_sha256"])
     assert 0 <= entry["metrics"]["delta1"] <= 1 and entry["focal"] == list(FOCAL)
-    held = train(small_recipe(lens=0.5, stages=(Stage(2, (32, 32), 4),)), tmp_path, tmp_path / "lens")
+    held = train(small_recipe(stages=(Stage(2, (32, 32), 4, lens=0.5),)), tmp_path, tmp_path / "lens")
     assert held.read_bytes() != first.read_bytes()
     resumed = train(small_recipe(), tmp_path, tmp_path / "first")  # nothing is left to do but to finish
     assert resumed.read_bytes() == again.read_bytes()
