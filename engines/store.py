@@ -178,5 +178,5 @@ def write_atomically(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
         raise EngineError(
             f"{path} ({len(data) / 1e6:.1f} MB) cannot be written: {error.strerror or error}; nothing was left there. "
-            "Free some space, or set PERCEPTION_ENGINES to another directory"
+            "Free some space, or choose another directory (for engines: PERCEPTION_ENGINES)"
         ) from error
