@@ -156,7 +156,7 @@ class Run:
 
 
 def _fix_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
-    """Let BatchNorms use their running statistics and leave them as they are; those that followed their batches."""
+    """Let BatchNorms use their running statistics and leave them as they are; returns those that did not before."""
     fixed = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d) and norm.training]
     for norm in fixed:
         norm.eval()
