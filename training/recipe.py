@@ -68,6 +68,9 @@ class Recipe:
     warmup: int = 100
     frozen_norms: int = 0
     """Steps during which the started encoder's BatchNorms keep the statistics that they came with."""
+    frozen_layers: int = 0
+    """How many of the encoder's first layers stay as they came, norms too. Edges and textures look alike in all images,
+    and these layers are the largest, so that the others are trained in less time."""
     distillation: Distillation = Distillation()
     """What teachers add to the loss of true depth."""
     pruning: Pruning | None = None

@@ -98,6 +98,7 @@ class Run:
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.quantization:
             quantization.prepare(self.model, self.normalize(_sample(recipe, mixture, recipe.stages[0].size).to(device)))
+        self.frozen = _first_layers(self.model, recipe.frozen_layers).requires_grad_(False)
         self.average = copy.deepcopy(self.model)
         self.distiller = Distiller(self.model, recipe.distillation, recipe.focal).to(device)
         self.optimizer = _optimizer(self.model, self.distiller, recipe)
@@ -107,6 +108,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["scale"] * rate_at(self.recipe, step)
         self.model.train()
+        self.frozen.eval()
         if step < self.recipe.frozen_norms:
             _fix_norms(self.model.encoder)  # type: ignore[arg-type]
         images = images.to(self.device, memory_format=torch.channels_last)
@@ -153,6 +155,12 @@ class Run:
         for name in self.PARTS:
             getattr(self, name).load_state_dict(state.get(name, {}))
         return int(state["step"])
+
+
+def _first_layers(model: nn.Module, count: int) -> nn.ModuleList:
+    """Of its encoder, which keeps its layers in `features` or is a sequence of them."""
+    encoder = model.encoder
+    return nn.ModuleList(list(getattr(encoder, "features", encoder))[:count])  # type: ignore[arg-type, call-overload]
 
 
 def _fix_norms(module: nn.Module) -> list[nn.BatchNorm2d]:

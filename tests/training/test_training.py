@@ -248,6 +248,22 @@ def test_half_views_leave_the_statistics_of_whole_ones() -> None:
     assert after[0].any() and torch.equal(*after)
 
 
+@pytest.mark.parametrize("model", ["fastdepth_pruned", "fastdepth_mobilenet_v2_035"])
+def test_frozen_layers_stay_as_they_came_and_the_others_learn(model: str) -> None:
+    torch.manual_seed(0)
+    network = create_model(model, pretrained=False)
+    before = {name: tensor.clone() for name, tensor in network.encoder.state_dict().items()}  # type: ignore[union-attr]
+    run = Run(small_recipe(model=model, frozen_layers=2), network, Mixture([], []), "cpu")
+    for step in range(2):
+        run.step(step, torch.rand(4, 3, 64, 64), torch.rand(4, 1, 64, 64) + 1)
+    for part in (run.model, run.average):
+        layers = part.encoder.state_dict()  # type: ignore[union-attr]
+        changed = {name for name in before if not torch.equal(before[name], layers[name])}
+        first = {name for name in before if name.removeprefix("features.").split(".")[0] in ("0", "1")}
+        assert first and not changed & first
+        assert changed == {name for name in before if name not in first}
+
+
 def test_a_run_is_deterministic_resumes_and_writes_what_it_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

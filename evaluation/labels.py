@@ -1,0 +1,69 @@
+"""Photographs with the depth that a trained network sees in them: RGB-D frames from which another one can learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from perception.engines.acceptance import Predict
+from perception.evaluation.frames import RGBDFrame
+from perception.evaluation.harness import predict_depth
+from perception.evaluation.rgbd_folder import IMAGE_SUFFIXES, RGBDWriter
+from perception.tasks.config import ModelConfig
+from perception.tasks.geometry import Camera
+from perception.tasks.image import resize
+
+
+def find_photographs(folder: Path) -> list[Path]:
+    """Every image in a folder and the folders in it, by name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise ValueError(f"{folder} holds no image; accepted: {', '.join(IMAGE_SUFFIXES)}")
+    return found
+
+
+def training_camera(config: ModelConfig, size: tuple[int, int]) -> Camera:
+    """The camera that the network takes every photograph of (height, width) to be made with: the one it learned with.
+
+    Raises:
+        ValueError: not a depth model, or one that does not say its camera.
+    """
+    if config.task != "depth" or config.focal is None:
+        raise ValueError(
+            f"{config.name} cannot label photographs: it must give depth and say its training camera, and its task is "
+            f"{config.task!r} and its focal {config.focal}"
+        )
+    height, width = size
+    return Camera(width, height, config.focal[0] * width, config.focal[1] * height, (width - 1) / 2, (height - 1) / 2)
+
+
+def label(predict: Predict, config: ModelConfig, photographs: Iterable[Path], writer: RGBDWriter) -> list[Path]:
+    """Write a frame for each photograph, cut to the writer's aspect; returns those that cannot be read.
+
+    Args:
+        writer: its camera is the network's `training_camera`.
+    """
+    broken = []
+    for path in photographs:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            broken.append(path)
+            continue
+        frame = RGBDFrame(_cut(image[..., ::-1], (writer.camera.height, writer.camera.width)))
+        writer.write_frame(frame.rgb, predict_depth(predict, config, frame).metres)
+    return broken
+
+
+def _cut(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The largest window of the wanted aspect in the middle of an image, at the wanted size."""
+    scale = min(rgb.shape[0] / size[0], rgb.shape[1] / size[1])
+    height, width = max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
+    top, left = (rgb.shape[0] - height) // 2, (rgb.shape[1] - width) // 2
+    return resize(np.ascontiguousarray(rgb[top : top + height, left : left + width]), size, "area")
