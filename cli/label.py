@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         photographs = [photographs[place] for place in drawn]
     with engines.load(args.model, threads=args.threads) as engine:
         camera = training_camera(engine.config, (args.size[1], args.size[0]))
-        writer = RGBDWriter(args.out, camera, 1.0, args.licence, shlex.join(["perception", *sys.argv[1:]]))
+        command = shlex.join(["perception", *sys.argv[1:]])
+        writer = RGBDWriter(args.out, camera, 1.0, args.licence, command, compression=1)
         broken = label(engine.run, engine.config, tqdm(photographs, desc="label"), writer)
     for path in broken:
         print(f"not readable, left out: {path}")

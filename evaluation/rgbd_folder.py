@@ -34,6 +34,7 @@ class RGBDWriter:
         folder: made if absent; it must not hold frames yet.
         camera: of the colour images.
         quality: of the JPEG images, 1 to 100.
+        compression: of the depth images, 1 to 9; 1 takes a thirtieth of the time, and a quarter more space.
         licence, command: of the data, and what made it; kept in camera.json.
 
     Raises:
@@ -41,9 +42,17 @@ class RGBDWriter:
     """
 
     def __init__(
-        self, folder: Path | str, camera: Camera, fps: float, licence: str, command: str, quality: int = 92
+        self,
+        folder: Path | str,
+        camera: Camera,
+        fps: float,
+        licence: str,
+        command: str,
+        quality: int = 92,
+        compression: int = 9,
     ) -> None:
-        self.folder, self.camera, self.fps, self.quality, self.count = Path(folder), camera, fps, quality, 0
+        self.folder, self.camera, self.fps, self.count = Path(folder), camera, fps, 0
+        self.quality, self.compression = quality, compression
         if (self.folder / "rgb").exists():
             raise FileExistsError(f"{self.folder} holds frames already; give another folder or remove it first")
         for name in ("rgb", "depth"):
@@ -71,7 +80,7 @@ class RGBDWriter:
             _fraction(depth.shape, (height, width))
             codes = np.nan_to_num(np.asarray(depth, np.float64) * DEPTH_SCALE, nan=0, posinf=0, neginf=0).round()
             codes = np.where((codes > 0) & (codes <= 65535), codes, 0).astype(np.uint16)
-            _write_image(self.folder / "depth" / f"{name}.png", codes, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+            _write_image(self.folder / "depth" / f"{name}.png", codes, [cv2.IMWRITE_PNG_COMPRESSION, self.compression])
         matrix = np.full((4, 4), np.nan) if pose is None else pose
         with open(self.folder / "poses.txt", "a") as poses:
             poses.write(" ".join([f"{self.count / self.fps:.6f}", *(f"{v:.6f}" for v in np.ravel(matrix))]) + "\n")
