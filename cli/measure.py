@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from perception.tasks.config import DEPTH_MODEL
+
 SCENARIOS = ("overhead", "throughput", "overload", "transport", "startup", "memory")
 
 
@@ -15,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)} (default: all)")
     parser.add_argument("--source", default="", help="folder of 640x480 images (default: the shipped clip)")
-    parser.add_argument("--model", default="fastdepth", help="registered name or ONNX file (default: %(default)s)")
+    parser.add_argument("--model", default=DEPTH_MODEL, help="registered name or ONNX file (default: %(default)s)")
     parser.add_argument("--target", default="auto", help="runtime of the engine (default: %(default)s)")
     parser.add_argument("--precision", default="auto", help="precision of the engine (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="threads of the runtime; 0: all cores")

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from perception.tasks.config import DEPTH_MODEL
+
 DEMO_FRAMES = 300
 
 
@@ -31,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     replay.set_defaults(run=run_replay)
     for parser in (demo, replay):
         parser.add_argument("--rate", type=float, default=0.0, help="frames per second; 0: the input's own")
-        parser.add_argument("--model", default="fastdepth", help="registered name or ONNX file (default: %(default)s)")
+        parser.add_argument("--model", default=DEPTH_MODEL, help="registered name or ONNX file (default: %(default)s)")
         parser.add_argument("--target", default="auto", help="runtime of the engine (default: %(default)s)")
         parser.add_argument("--precision", default="auto", help="precision of the engine (default: %(default)s)")
         parser.add_argument("--threads", type=int, default=0, help="threads of the runtime; 0: all cores")

@@ -18,19 +18,25 @@ from perception.tasks.image import resize
 
 
 def find_photographs(folder: Path) -> list[Path]:
-    """Every image in a folder and the folders in it, by name.
+    """Every image in a folder and the folders in it, by name; of folders of RGB-D frames, the colour images.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no such folder, or no image in it.
     """
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; give a folder of photographs")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and not _is_depth(path))
     if not found:
         raise ValueError(f"{folder} holds no image; accepted: {', '.join(IMAGE_SUFFIXES)}")
     return found
 
 
-def training_camera(config: ModelConfig, size: tuple[int, int]) -> Camera:
-    """The camera that the network takes every photograph of (height, width) to be made with: the one it learned with.
+def _is_depth(path: Path) -> bool:
+    return path.parent.name == "depth" and (path.parent.parent / "camera.json").is_file()
+
+
+def training_camera(config: ModelConfig) -> Camera:
+    """The camera that the network takes every photograph to be made with, the one it learned with, at its input size.
 
     Raises:
         ValueError: not a depth model, or one that does not say its camera.
@@ -38,9 +44,9 @@ def training_camera(config: ModelConfig, size: tuple[int, int]) -> Camera:
     if config.task != "depth" or config.focal is None:
         raise ValueError(
             f"{config.name} cannot label photographs: it must give depth and say its training camera, and its task is "
-            f"{config.task!r} and its focal {config.focal}"
+            f"{config.task!r} and its focal {config.focal}; name another teacher, or train this one"
         )
-    height, width = size
+    height, width = config.input_size
     return Camera(width, height, config.focal[0] * width, config.focal[1] * height, (width - 1) / 2, (height - 1) / 2)
 
 

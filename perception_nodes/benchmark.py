@@ -25,6 +25,7 @@ from perception.nodes.diagnostics import counts_of, engine_of, stages_of
 from perception.nodes.inputs import SENSOR_DATA
 from perception.nodes.session import Observer, Session
 from perception.nodes.statistics import spread
+from perception.tasks.config import DEPTH_MODEL
 from perception.tasks.messages import stamp_of
 
 NAMESPACE = "/benchmark"
@@ -80,7 +81,7 @@ class Benchmark:
 
     source: str
     out: Path
-    model: str = "fastdepth"
+    model: str = DEPTH_MODEL
     target: str = "auto"
     precision: str = "auto"
     threads: int = 0

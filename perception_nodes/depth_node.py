@@ -13,13 +13,14 @@ from perception.nodes.node import run_node
 from perception.nodes.outputs import CalibrationOutput, ImageOutput, PointsOutput
 from perception.nodes.parameters import parameter
 from perception.tasks import depth as task
+from perception.tasks.config import DEPTH_MODEL
 from perception.tasks.geometry import Camera, back_project
 from perception.tasks.image import Image, to_color
 
 
 @dataclass(frozen=True)
 class DepthParameters(ModelParameters):
-    model: str = parameter("fastdepth", "Registered name of the model, or path of an ONNX file made by `perception`.")
+    model: str = parameter(DEPTH_MODEL, "Registered name of the model, or path of an ONNX file made by `perception`.")
     min_depth: float = parameter(
         0.0, "Metres; nearer pixels become -Inf (REP 117).", live=True, minimum=0.0, maximum=1000.0
     )

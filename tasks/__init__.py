@@ -8,14 +8,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import numpy as np
+if TYPE_CHECKING:  # so that a command can know a default without loading OpenCV
+    import numpy as np
 
-from perception.tasks.config import ModelConfig
-from perception.tasks.geometry import Fit
+    from perception.tasks.config import ModelConfig
+    from perception.tasks.geometry import Fit
 
-Outputs = Mapping[str, np.ndarray]
+    Outputs = Mapping[str, np.ndarray]
 
 
 class Task(Protocol):

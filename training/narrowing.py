@@ -14,6 +14,9 @@ from perception.training.losses import log_depth_loss
 from perception.training.pruning import prune
 from perception.training.recipe import Recipe
 
+SETTLING = 40
+"""Batches from which a narrowed network's statistics are averaged in the end."""
+
 
 def narrow(trained: nn.Module, recipe: Recipe, mixture: Mixture, out: Path) -> nn.Module:
     """The network narrowed as `recipe.pruning` says, with what it leaves behind in `out`; see `prune`.
@@ -62,4 +65,8 @@ def narrow(trained: nn.Module, recipe: Recipe, mixture: Mixture, out: Path) -> n
         model.eval()
 
     images, _ = batch(0, pruning.held_out)
-    return prune(trained, pruning, config.input_size, images, score, tune, out)
+    narrowed = prune(trained, pruning, config.input_size, images, score, tune, out).train()
+    with torch.no_grad():  # for BatchNorm, whose statistics are those of a few images so far
+        for step in range(SETTLING):
+            narrowed(batch(step, recipe.stages[0].batch)[0])
+    return narrowed.eval()

@@ -57,7 +57,8 @@ class Recipe:
     evaluate: str
     """Data set whose `eval` split is measured at the end; never trained on, never tuned on."""
     weights: str = ""
-    """A trained network to go on from: a registered model, or a .safetensors file that training wrote."""
+    """A trained network to go on from: a registered model, or a .safetensors file that training wrote, whose path is
+    relative to the working directory, as that of `out/train` is."""
     start: str = ""
     """What the encoder starts from: a file relative to --data, or `package:...`; see `start_encoder`. Empty: random."""
     augmentation: Augmentation = Augmentation()
@@ -67,10 +68,11 @@ class Recipe:
     weight_decay: float = 0.01
     warmup: int = 100
     frozen_norms: int = 0
-    """Steps during which the started encoder's BatchNorms keep the statistics that they came with."""
+    """Steps during which BatchNorms keep the statistics that they came with: those of a started encoder, or all of a
+    network that the recipe goes on from. A batch's own statistics make one image's depth hang on the others'."""
     frozen_layers: int = 0
     """How many of the encoder's first layers stay as they came, norms too. Edges and textures look alike in all images,
-    and these layers are the largest, so that the others are trained in less time."""
+    and the maps of these layers are the largest, so that training takes less time without their gradients."""
     distillation: Distillation = Distillation()
     """What teachers add to the loss of true depth."""
     pruning: Pruning | None = None

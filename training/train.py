@@ -110,7 +110,7 @@ class Run:
         self.model.train()
         self.frozen.eval()
         if step < self.recipe.frozen_norms:
-            _fix_norms(self.model.encoder)  # type: ignore[arg-type]
+            _fix_norms(self.model if self.recipe.weights else self.model.encoder)  # type: ignore[arg-type]
         images = images.to(self.device, memory_format=torch.channels_last)
         depths = depths.to(self.device)
         prediction = self._predict(images)
@@ -158,9 +158,19 @@ class Run:
 
 
 def _first_layers(model: nn.Module, count: int) -> nn.ModuleList:
-    """Of its encoder, which keeps its layers in `features` or is a sequence of them."""
+    """Of its encoder, which keeps its layers in `features` or is a sequence of them.
+
+    Raises:
+        ValueError: it has not so many, or does not tell its layers.
+    """
+    if not count:
+        return nn.ModuleList()
     encoder = model.encoder
-    return nn.ModuleList(list(getattr(encoder, "features", encoder))[:count])  # type: ignore[arg-type, call-overload]
+    layers = getattr(encoder, "features", encoder)
+    if not isinstance(layers, (nn.ModuleList, nn.Sequential)) or not 0 < count < len(layers):
+        known = len(layers) - 1 if isinstance(layers, (nn.ModuleList, nn.Sequential)) else 0
+        raise ValueError(f"frozen_layers is {count}; accepted for a {type(encoder).__name__}: 0 to {known}")
+    return nn.ModuleList(list(layers)[:count])
 
 
 def _fix_norms(module: nn.Module) -> list[nn.BatchNorm2d]:

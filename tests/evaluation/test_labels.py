@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from perception import engines
 from perception.cli.main import main
+from perception.engines import EngineError
 from perception.evaluation.labels import find_photographs, label, training_camera
 from perception.evaluation.rgbd_folder import RGBDFolder, RGBDWriter
 from perception.tasks.config import ModelConfig, Output
@@ -40,7 +42,7 @@ def test_photographs_of_any_shape_become_frames(tmp_path: Path) -> None:
     photograph(photos / "kitchen" / "wide.png", 128, 48)
     photograph(photos / "bath" / "tall.png", 64, 200)
     (photos / "bath" / "broken.jpg").write_bytes(b"no image")
-    camera = training_camera(CONFIG, (24, 32))
+    camera = training_camera(CONFIG)
     writer = RGBDWriter(tmp_path / "frames", camera, 1.0, "none", "test")
     broken = label(redness, CONFIG, find_photographs(photos), writer)
 
@@ -58,13 +60,76 @@ def test_photographs_of_any_shape_become_frames(tmp_path: Path) -> None:
 
 def test_only_a_model_that_says_its_camera_can_label() -> None:
     with pytest.raises(ValueError, match="redness cannot label photographs.*focal None"):
-        training_camera(CONFIG.replace(focal=None), (24, 32))
+        training_camera(CONFIG.replace(focal=None))
 
 
-def test_the_command_says_what_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["label", str(tmp_path), "--model", "fastdepth", "--out", str(tmp_path / "frames")]) == 1
-    assert "holds no image" in capsys.readouterr().err
-    photograph(tmp_path / "photo.png", 64, 48)
-    assert main(["label", str(tmp_path), "--model", "no_such", "--out", str(tmp_path / "frames")]) == 1
-    assert "no_such" in capsys.readouterr().err
-    assert not (tmp_path / "frames").exists()
+class Teacher:
+    """An engine that says redness."""
+
+    config, run = CONFIG, staticmethod(redness)
+
+    def __init__(self, model: str, target: str, precision: str, *_: object) -> None:
+        if model == "no_such" or precision != "fp32":
+            raise EngineError(f"there is no {precision} {model}")
+
+    def __enter__(self) -> Teacher:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_the_command_labels_as_many_as_asked_and_names_what_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(engines, "load", Teacher)
+    photos, out = tmp_path / "photos", tmp_path / "frames"
+    for number in range(4):
+        photograph(photos / f"{number}.png", 64, 48)
+    teacher = ["--model", "redness.onnx", "--licence", "mine"]
+    assert main(["label", str(photos), *teacher, "--out", str(out), "--limit", "3"]) == 0
+    assert "wrote 3 frames of 3 photographs" in capsys.readouterr().out
+    frames = RGBDFolder(out)
+    assert len(frames) == 3 and frames.about["licence"] == "mine" and frames[0].rgb.shape == (24, 32, 3)
+
+    # frames can be labelled anew: their depth is no photograph
+    (out / "rgb" / "000001.jpg").write_bytes(b"broken")
+    assert main(["label", str(out), *teacher, "--out", str(tmp_path / "again")]) == 0
+    said = capsys.readouterr().out
+    assert "not readable, left out" in said and "000001.jpg" in said and "wrote 2 frames of 3" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--limit", "0"], "--limit is 0; give at least 1"),
+        (["--model", "no_such"], "there is no fp32 no_such"),
+        (["--out", "frames"], "none of the 1 photographs can be read; remove "),
+    ],
+)
+def test_what_cannot_be_labelled_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    def cannot_build(*_: object, **__: object) -> None:
+        raise EngineError("there is no fp32 no_such")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(engines, "load", Teacher)
+    monkeypatch.setattr(engines, "build", cannot_build, raising=False)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "broken.jpg").write_bytes(b"no image")
+    assert main(["label", str(photos), "--model", "redness.onnx", "--out", "frames", *arguments]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_a_folder_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no image; accepted: .jpg"):
+        find_photographs(tmp_path)
+    with pytest.raises(ValueError, match="absent is not a folder; give a folder of photographs"):
+        find_photographs(tmp_path / "absent")

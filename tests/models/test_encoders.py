@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed; models are 
 
 from torch import nn  # noqa: E402
 
-from perception.models import count_macs, count_parameters, create_model  # noqa: E402
+from perception.models import count_macs, count_parameters, create_model, model_config  # noqa: E402
 from perception.models.efficientnet_lite import efficientnet_lite0  # noqa: E402
 from perception.models.inverted_residual import ImageClassifier, InvertedResidual, round_width  # noqa: E402
 from perception.models.layers import SameConv2d  # noqa: E402
@@ -101,4 +101,4 @@ def test_any_encoder_carries_the_depth_decoder() -> None:
 
 def test_lateral_networks_stay_within_the_budget() -> None:
     for name in ("fastdepth_mobilenet_v2", "fastdepth_efficientnet_lite0"):
-        assert count_macs(create_model(name, pretrained=False), (256, 320)) <= 0.75e9
+        assert count_macs(create_model(name, pretrained=False), model_config(name).input_size) <= 0.75e9

@@ -22,6 +22,7 @@ from perception.engines import EngineError
 from perception.nodes import depth_node as depth_module
 from perception.nodes import model_node
 from perception.nodes.depth_node import DepthNode
+from perception.tasks.config import DEPTH_MODEL
 
 NODE = "/robot/depth_node"
 CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
@@ -262,7 +263,7 @@ def test_without_an_engine_the_process_ends_with_the_command_that_builds_it(star
     said = process.communicate(timeout=30)[1]
     assert process.returncode == 1
     errors = [line for line in said.splitlines() if "ERROR" in line]
-    assert len(errors) == 1 and "perception engines build fastdepth" in errors[0], said
+    assert len(errors) == 1 and f"perception engines build {DEPTH_MODEL} " in errors[0], said
     assert "Traceback" not in said
 
 

@@ -21,6 +21,7 @@ import perception.nodes
 from perception.nodes.depth_node import DepthNode, DepthParameters
 from perception.nodes.node import BaseNode
 from perception.nodes.parameters import Parameters, Rule, changed, declare, markdown_table, parameter, rules
+from perception.tasks.config import DEPTH_MODEL
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def test_read_only_and_unknown_parameters_are_refused_through_the_service(graph:
     before = depth_node.parameters
     (read_only,) = robot.set("/robot/depth_node", model="other")
     assert not read_only.successful
-    assert all(word in read_only.reason for word in ("model = 'other'", "read-only", "keeping 'fastdepth'"))
+    assert all(word in read_only.reason for word in ("model = 'other'", "read-only", f"keeping '{DEPTH_MODEL}'"))
     (unknown,) = robot.set("/robot/depth_node", max_deth=3.0)
     assert not unknown.successful and "max_deth" in unknown.reason
     assert depth_node.parameters == before

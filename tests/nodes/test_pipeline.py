@@ -8,9 +8,11 @@ import pytest
 
 from perception.engines.runtimes import PRECISIONS, RUNTIMES
 from perception.nodes.composition import node_class
+from perception.nodes.depth_node import DepthParameters
 from perception.nodes.inputs import TRANSPORTS
 from perception.nodes.parameters import rules
 from perception.nodes.pipeline import HOST_ARGUMENTS, Pipeline, load_pipeline, pipeline_names
+from perception.tasks.config import DEPTH_MODEL
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -148,6 +150,10 @@ def test_choices_are_those_of_the_engines_and_inputs() -> None:
     assert set(arguments["target"].choices) == {"auto", *RUNTIMES}
     assert set(arguments["precision"].choices) == {"auto", *PRECISIONS}
     assert set(arguments["image_transport"].choices) == set(TRANSPORTS)
+
+
+def test_the_model_is_the_nodes_own() -> None:
+    assert load_pipeline("depth_pipeline").arguments["model"].default == DepthParameters().model == DEPTH_MODEL
 
 
 def test_every_argument_is_described() -> None:

@@ -264,6 +264,24 @@ def test_frozen_layers_stay_as_they_came_and_the_others_learn(model: str) -> Non
         assert changed == {name for name in before if name not in first}
 
 
+def test_layers_that_are_not_there_cannot_be_frozen() -> None:
+    for count in (-1, 14):
+        recipe = small_recipe(frozen_layers=count)
+        with pytest.raises(ValueError, match=f"frozen_layers is {count}; accepted for a MobileNetV1: 0 to 13"):
+            Run(recipe, create_model("fastdepth_pruned", pretrained=False), Mixture([], []), "cpu")
+
+
+@pytest.mark.parametrize(("weights", "kept"), [("", "encoder."), ("fastdepth_pruned", "")])
+def test_norms_that_came_trained_keep_their_statistics_while_frozen(weights: str, kept: str) -> None:
+    run = Run(small_recipe(weights=weights, frozen_norms=1), create_model("fastdepth_pruned"), Mixture([], []), "cpu")
+    means = {name: mean for name, mean in run.model.named_buffers() if name.endswith("running_mean")}
+    for step in range(2):
+        before = {name: mean.clone() for name, mean in means.items()}
+        run.step(step, torch.rand(4, 3, 64, 64), torch.rand(4, 1, 64, 64) + 1)
+        changed = {name for name in means if not torch.equal(before[name], means[name])}
+        assert changed == {name for name in means if step or not name.startswith(kept)}
+
+
 def test_a_run_is_deterministic_resumes_and_writes_what_it_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,7 +340,7 @@ def test_what_cannot_be_trained_is_refused_at_once(tmp_path: Path) -> None:
     make_folder(tmp_path / "nyu")
     for changes, words in (
         ({"evaluate": "absent"}, "absent holds no known data set"),
-        ({"weights": "fastdepth_mobilenet_v2"}, "'fastdepth_mobilenet_v2', which has no weights yet"),
+        ({"weights": "fastdepth_mobilenet_v2_050"}, "'fastdepth_mobilenet_v2_050', which has no weights yet"),
         ({"weights": "fastdepth", "model": "fastdepth_mobilenet_v2"}, "normalised differently"),
     ):
         with pytest.raises(ValueError, match=words):
