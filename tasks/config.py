@@ -11,7 +11,7 @@ INTERPOLATIONS = ("nearest", "linear", "area")
 COLOR_ORDERS = ("rgb", "bgr")
 WEIGHTS_SUFFIX = ".safetensors"
 """Of files that training writes, and that stand for a model wherever a name is asked for."""
-DEPTH_MODEL = "fastdepth"
+DEPTH_MODEL = "fastdepth_mobilenet_v2"
 """The depth model that runs where nobody names another; config/pipelines/depth_pipeline.yaml says it too."""
 
 

@@ -33,6 +33,19 @@ def log_depth_loss(
     return loss + gradient * _gradient_loss(error, mask, scales)
 
 
+def squared_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean squared error in square metres, where the target is known: what RMSE measures.
+
+    Where depth is uncertain, `log_depth_loss` leads to its median, and this to its mean, which lies farther away.
+
+    Args:
+        prediction, target: metres, (N, 1, H, W), as for `log_depth_loss`.
+    """
+    mask = target > 0
+    error = torch.where(mask, _resized(prediction, target) - target, 0.0)
+    return error.square().sum() / mask.sum().clamp_min(1)
+
+
 def lens_loss(
     predict: Callable[[torch.Tensor], torch.Tensor],
     images: torch.Tensor,

@@ -73,6 +73,8 @@ class Recipe:
     frozen_layers: int = 0
     """How many of the encoder's first layers stay as they came, norms too. Edges and textures look alike in all images,
     and the maps of these layers are the largest, so that training takes less time without their gradients."""
+    squared: float = 0.0
+    """Weight of `squared_loss` beside that of the logarithm."""
     distillation: Distillation = Distillation()
     """What teachers add to the loss of true depth."""
     pruning: Pruning | None = None

@@ -32,7 +32,7 @@ from perception.tasks.config import ModelConfig
 from perception.training import quantization
 from perception.training.data import Mixture, Normalize, prefetch
 from perception.training.distillation import Distiller, RelativeFrames, RelativeTeacher
-from perception.training.losses import lens_loss, log_depth_loss
+from perception.training.losses import lens_loss, log_depth_loss, squared_loss
 from perception.training.narrowing import narrow
 from perception.training.recipe import Recipe
 from perception.training.start import start_encoder
@@ -115,6 +115,8 @@ class Run:
         depths = depths.to(self.device)
         prediction = self._predict(images)
         loss = log_depth_loss(prediction, depths) + self.distiller(images, depths, prediction)
+        if self.recipe.squared:
+            loss = loss + self.recipe.squared * squared_loss(prediction, depths)
         if lens := self.recipe.stage_at(step).lens:
             count = (len(images) + 1) // 2
             rng = np.random.default_rng((self.recipe.seed, step))
@@ -301,7 +303,7 @@ def _finish(recipe: Recipe, model: nn.Module, data: Path, out: Path) -> Path:
         "data_licence": recipe.data_licence,
         "metrics": {name: round(value, 4) for name, value in scores.items()},
     }
-    if recipe.weights:  # which may be narrower than the model is by itself
+    if model.widths != create_model(recipe.model, pretrained=False).widths:  # narrowed, by this recipe or one before
         entry["options"] = {"widths": model.widths}
     (out / f"{recipe.model}.json").write_text(json.dumps({recipe.model: entry}, indent=2) + "\n")
     return path

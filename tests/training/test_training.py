@@ -19,7 +19,7 @@ from perception.models.registry import load_weights  # noqa: E402
 from perception.tasks.geometry import Camera  # noqa: E402
 from perception.training import train as loop  # noqa: E402
 from perception.training.data import Augmentation, Mixture, augment, prefetch  # noqa: E402
-from perception.training.losses import lens_loss, log_depth_loss  # noqa: E402
+from perception.training.losses import lens_loss, log_depth_loss, squared_loss  # noqa: E402, squared_loss
 from perception.training.recipe import RECIPES, Recipe, Source, Stage, load_recipe  # noqa: E402
 from perception.training.start import (  # noqa: E402
     load_in_order,
@@ -47,6 +47,24 @@ def test_a_smaller_prediction_is_brought_to_the_targets_size() -> None:
     target = torch.linspace(1, 4, 32).expand(1, 1, 16, 32)
     small = torch.nn.functional.avg_pool2d(target, 2)
     assert log_depth_loss(small, target).item() < 0.02 < log_depth_loss(small.flip(3), target).item()
+
+
+def test_squared_loss_is_of_metres_and_leads_to_the_mean() -> None:
+    target = torch.tensor([[[[1.0, 2.0], [6.0, 0.0]]]])
+    guess = torch.full((1, 1, 2, 2), 2.0, requires_grad=True)
+    assert squared_loss(guess, target).item() == pytest.approx((1 + 0 + 16) / 3)  # 0 is unknown
+    everywhere = torch.tensor(2.0, requires_grad=True)
+    squared_loss(everywhere.expand(1, 1, 1, 1), target).backward()
+    assert everywhere.grad.item() == pytest.approx(2 * (2 - 3))  # the mean of 1, 2 and 6 is 3
+
+
+def test_a_recipe_can_weigh_squared_error() -> None:
+    images, depths, model = torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64) + 1, create_model("fastdepth_pruned")
+    losses = []
+    for squared in (0.0, 0.5):
+        run = Run(small_recipe(squared=squared), copy.deepcopy(model), Mixture([], []), "cpu")
+        losses.append(run.step(0, images, depths))
+    assert losses[1] > losses[0] + 0.01
 
 
 def test_lens_loss_is_zero_where_metres_follow_the_lens() -> None:
