@@ -22,8 +22,11 @@ class Augmentation:
     """How strongly a training frame is varied."""
 
     zoom: float = 2.2
-    """Largest factor by which a crop narrows the view; half of all crops narrow it by no more than its fourth root,
-    since whole views are what a robot sees most. Depth is scaled as the lens rule of `Fit.depth_scale` asks."""
+    """Largest factor by which a crop narrows the view. Depth is scaled as the lens rule of `Fit.depth_scale` asks."""
+    zoom_power: float = 2.0
+    """How rare large zooms are: the zoom is the largest one to the power of a number that is evenly spread from 0 to 1,
+    raised to this. 1 gives every zoom its chance; with 2, half of all crops zoom by no more than the largest one's
+    fourth root, since whole views are what a robot sees most."""
     aspect: float = 1.25
     """Largest factor between the crop's horizontal and vertical zoom, beyond the network's own squeeze."""
     rotation: float = 5.0
@@ -50,7 +53,8 @@ def augment(
         for a frame without depth. Negative depth is relative (see `RelativeFrames`) and stays as it is.
     """
     height, width = frame.rgb.shape[:2]
-    zoom, stretch = amount.zoom ** rng.uniform() ** 2, np.exp(rng.uniform(-0.5, 0.5) * np.log(amount.aspect))
+    zoom = amount.zoom ** rng.uniform() ** amount.zoom_power
+    stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log(amount.aspect))
     w = int(min(width, width / zoom * stretch))
     h = int(min(height, height / zoom / stretch))
     x, y = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))

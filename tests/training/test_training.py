@@ -103,13 +103,14 @@ def frame(width: int = 64, height: int = 48) -> RGBDFrame:
     return RGBDFrame(rgb, depth, Camera(width, height, FOCAL[0] * width, FOCAL[1] * height, width / 2, height / 2))
 
 
-def test_zoom_brings_things_nearer_in_proportion() -> None:
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_zoom_brings_things_nearer_in_proportion(power: float) -> None:
     """A crop to half the view shows everything twice as large: canonical depth is half, whatever the crop."""
     flat = dataclasses.replace(frame(), depth=np.full((48, 64), 3.0, np.float32))
     for seed in range(20):
-        amount = Augmentation(zoom=2.0, aspect=1.0, rotation=0, color=0)
+        amount = Augmentation(zoom=2.0, zoom_power=power, aspect=1.0, rotation=0, color=0)
         rng = np.random.default_rng(seed)
-        zoom = 2.0 ** np.random.default_rng(seed).uniform() ** 2
+        zoom = 2.0 ** np.random.default_rng(seed).uniform() ** power
         _, depth = augment(flat, (32, 32), FOCAL, amount, rng)
         assert np.allclose(depth, 3.0 / zoom, rtol=0.05)
 
