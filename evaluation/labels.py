@@ -46,8 +46,7 @@ def training_camera(config: ModelConfig) -> Camera:
             f"{config.name} cannot label photographs: it must give depth and say its training camera, and its task is "
             f"{config.task!r} and its focal {config.focal}; name another teacher, or train this one"
         )
-    height, width = config.input_size
-    return Camera(width, height, config.focal[0] * width, config.focal[1] * height, (width - 1) / 2, (height - 1) / 2)
+    return Camera.canonical(config.focal, config.input_size)
 
 
 def label(predict: Predict, config: ModelConfig, photographs: Iterable[Path], writer: RGBDWriter) -> list[Path]:

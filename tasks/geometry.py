@@ -35,6 +35,12 @@ class Camera:
                 "focal lengths must be finite and positive, the principal point finite; calibrate the camera"
             )
 
+    @classmethod
+    def canonical(cls, focal: tuple[float, float], size: tuple[int, int]) -> Camera:
+        """The camera of a config's `focal` = (fx / width, fy / height), in images of (height, width), looking ahead."""
+        height, width = size
+        return cls(width, height, focal[0] * width, focal[1] * height, (width - 1) / 2, (height - 1) / 2)
+
     @property
     def matrix(self) -> np.ndarray:
         """K, 3x3 float64."""

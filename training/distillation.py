@@ -75,9 +75,8 @@ class MetricTeacher:
         self.normalize = Normalize(self.config)
         self.network = create_model(model).requires_grad_(False)
         self.features, _ = watch(self.network.encoder)  # type: ignore[arg-type]
-        height, width = self.config.input_size
-        camera = Camera(width, height, focal[0] * width, focal[1] * height, width / 2, height / 2)
-        self.scale = Fit((height, width), (height, width), camera).depth_scale(self.config.focal)
+        size = self.config.input_size
+        self.scale = Fit(size, size, Camera.canonical(focal, size)).depth_scale(self.config.focal)
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:

@@ -168,11 +168,12 @@ def _first_layers(model: nn.Module, count: int) -> nn.ModuleList:
     if not count:
         return nn.ModuleList()
     encoder = model.encoder
-    layers = getattr(encoder, "features", encoder)
-    if not isinstance(layers, (nn.ModuleList, nn.Sequential)) or not 0 < count < len(layers):
-        known = len(layers) - 1 if isinstance(layers, (nn.ModuleList, nn.Sequential)) else 0
-        raise ValueError(f"frozen_layers is {count}; accepted for a {type(encoder).__name__}: 0 to {known}")
-    return nn.ModuleList(list(layers)[:count])
+    found = getattr(encoder, "features", encoder)
+    layers = list(found) if isinstance(found, (nn.ModuleList, nn.Sequential)) else []
+    if not 0 < count < len(layers):
+        most = max(0, len(layers) - 1)
+        raise ValueError(f"frozen_layers is {count}; accepted for a {type(encoder).__name__}: 0 to {most}")
+    return nn.ModuleList(layers[:count])
 
 
 def _fix_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
@@ -303,7 +304,8 @@ def _finish(recipe: Recipe, model: nn.Module, data: Path, out: Path) -> Path:
         "data_licence": recipe.data_licence,
         "metrics": {name: round(value, 4) for name, value in scores.items()},
     }
-    if model.widths != create_model(recipe.model, pretrained=False).widths:  # narrowed, by this recipe or one before
+    # A network that the recipe went on from may be narrower than the model is by itself; others need not know widths.
+    if recipe.weights and model.widths != create_model(recipe.model, pretrained=False).widths:
         entry["options"] = {"widths": model.widths}
     (out / f"{recipe.model}.json").write_text(json.dumps({recipe.model: entry}, indent=2) + "\n")
     return path
