@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
+
+PRODUCTS = ("Conv", "Gemm", "MatMul")
+NORMALIZATIONS = ("BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization")
 
 
 def graph_cost(path: Path) -> tuple[int, int]:
-    """Parameters, and multiply-accumulates of one inference, of a float32 graph: convolutions and matrix products.
+    """Parameters, and multiply-accumulates of one inference, of a float32 graph.
 
-    BatchNorm is folded in exported graphs, so that there are a few parameters less than in the definition.
+    Counted are convolutions and matrix products, those of attention too, and the parameters of normalisations.
+    BatchNorm is folded in the graphs that we export, which so have a few parameters less than their definition.
 
     Raises:
         ValueError: not an ONNX file, or one whose shapes are not fixed.
@@ -17,25 +22,36 @@ def graph_cost(path: Path) -> tuple[int, int]:
     import onnx
 
     try:
-        model = onnx.shape_inference.infer_shapes(onnx.load(path))
+        model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
     except Exception as error:  # protobuf's and onnx's errors have no common base
         raise ValueError(f"{path} is not a readable ONNX file: {error}") from error
     graph = model.graph
     weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    shapes = {
+    shapes = weights | {
         value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-        for value in (*graph.value_info, *graph.output)
+        for value in (*graph.input, *graph.value_info, *graph.output)
     }
-    parameters, macs = 0, 0
+    held: set[str] = set()  # a weight that two nodes share is one
+    macs = 0
     for node in graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+        if node.op_type not in (*PRODUCTS, *NORMALIZATIONS):
             continue
-        kept = [weights[name] for name in node.input[1:] if name in weights]
-        output = shapes.get(node.output[0], [0])
-        if not kept or not all(output):
-            raise ValueError(f"{path}: {node.op_type} {node.name!r} has no fixed weight or output shape")
-        parameters += sum(math.prod(shape) for shape in kept)
-        # Each output element sums over the weight of one output channel.
-        channels = kept[0][0] if node.op_type == "Conv" else output[-1]
-        macs += math.prod(output) * math.prod(kept[0]) // channels
-    return parameters, macs
+        learnt = node.input[1:3] if node.op_type in NORMALIZATIONS else node.input  # not running mean and variance
+        held.update(name for name in learnt if name in weights)
+        if node.op_type in NORMALIZATIONS:
+            continue
+        first, second, output = (shapes.get(name, [0]) for name in (*node.input[:2], node.output[0]))
+        if not all((*first, *second, *output)):
+            raise ValueError(
+                f"{path}: {node.op_type} {node.name!r} has no fixed shape; export with a fixed input size, batch 1"
+            )
+        macs += math.prod(output) * _terms(node, first, second)
+    return sum(math.prod(weights[name]) for name in held), macs
+
+
+def _terms(node: Any, first: list[int], second: list[int]) -> int:
+    """Products that each element of the output sums, from the shapes of both inputs."""
+    if node.op_type == "Conv":
+        return math.prod(second[1:])
+    transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+    return first[0] if transposed else first[-1]

@@ -37,6 +37,46 @@ def test_a_graph_is_counted(tmp_path: Path) -> None:
     assert macs == 5 * 5 * 4 * 9 + 5 * 5 * 8 * 4 + 8 * 5 * 6 * 5
 
 
+def test_attention_and_normalisation_are_counted(tmp_path: Path) -> None:
+    """Tokens times tokens has no weight; a weight that two nodes share is counted once, a running mean not at all."""
+    nodes = [
+        helper.make_node("LayerNormalization", ["x", "s", "b"], ["n"]),
+        helper.make_node("MatMul", ["n", "w"], ["q"]),
+        helper.make_node("MatMul", ["n", "w"], ["k"]),
+        helper.make_node("Transpose", ["k"], ["kt"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q", "kt"], ["a"]),
+        helper.make_node("BatchNormalization", ["a", "g", "g2", "mean", "var"], ["c"]),
+        helper.make_node("Reshape", ["c", "shape"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w2"], ["out"], transA=1),
+    ]
+    sizes = {"s": (8,), "b": (8,), "w": (8, 6), "g": (7,), "g2": (7,), "mean": (7,), "var": (7,), "w2": (7, 3)}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 7, 8))],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, (7, 3))],
+        [numpy_helper.from_array(np.zeros(size, np.float32), name) for name, size in sizes.items()]
+        + [numpy_helper.from_array(np.array([7, 7]), "shape")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), tmp_path / "a.onnx")
+    parameters, macs = graph_cost(tmp_path / "a.onnx")
+    assert parameters == 8 + 8 + 8 * 6 + 7 + 7 + 7 * 3
+    assert macs == 2 * 7 * 6 * 8 + 7 * 7 * 6 + 7 * 3 * 7
+
+
+def test_a_graph_without_fixed_shapes_says_what_to_do(tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["out"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("batch", 4))],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ("batch", 2))],
+        [numpy_helper.from_array(np.zeros((4, 2), np.float32), "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), tmp_path / "d.onnx")
+    with pytest.raises(ValueError, match="has no fixed shape; export with a fixed input size"):
+        graph_cost(tmp_path / "d.onnx")
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"not a graph")
     with pytest.raises(ValueError, match="x.onnx is not a readable ONNX file"):
