@@ -30,13 +30,13 @@ def narrow(trained: nn.Module, recipe: Recipe, mixture: Mixture, out: Path) -> n
     pruning = recipe.pruning
     assert pruning is not None
     device = next(trained.parameters()).device
-    first, *others = mixture.sources
+    first = mixture.sources[0]
     if recipe.sources[0].relative or len(first) <= pruning.held_out:
         raise ValueError(
             f"pruning scores {pruning.held_out} frames with depth in metres, kept back from the first source "
             f"{recipe.sources[0].path!r}, which has {len(first)} frames; name a larger metric source first"
         )
-    rest = Mixture([first[: -pruning.held_out], *others], mixture.shares)
+    held_out, rest = mixture.kept_back(pruning.held_out)
     config, size = model_config(recipe.model), recipe.stages[0].size
     normalize = Normalize(config).to(device)
 
@@ -45,7 +45,7 @@ def narrow(trained: nn.Module, recipe: Recipe, mixture: Mixture, out: Path) -> n
         return normalize(images.to(device)), depths.to(device)
 
     rng = np.random.default_rng(recipe.seed)  # for mirroring, all that is left of augmentation
-    kept_back = to_tensors([augment(frame, size, recipe.focal, STILL, rng) for frame in first[-pruning.held_out :]])
+    kept_back = to_tensors([augment(frame, size, recipe.focal, STILL, rng) for frame in held_out])
     scored = normalize(kept_back[0].to(device)), kept_back[1].to(device)
 
     @torch.no_grad()

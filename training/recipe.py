@@ -28,6 +28,8 @@ class Source:
     split: str = "train"
     relative: bool = False
     """A folder of images whose depth, up to scale and shift, is what the recipe's `relative_teacher` says."""
+    even: float = 0.0
+    """How equally often near and far scenes come: 0 leaves all frames alike, 1 all bands of depth; see `evened`."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from perception.evaluation.rgbd_folder import RGBDFolder
 from perception.models import create_model, model_config
 from perception.tasks.config import ModelConfig
 from perception.training import quantization
-from perception.training.data import Mixture, Normalize, prefetch
+from perception.training.data import Mixture, Normalize, evened, prefetch
 from perception.training.distillation import Distiller, RelativeFrames, RelativeTeacher
 from perception.training.losses import lens_loss, log_depth_loss, squared_loss
 from perception.training.narrowing import narrow
@@ -237,7 +237,11 @@ def _mixture(recipe: Recipe, data: Path, out: Path) -> Mixture:
                 f"{data / source.path}: frame {useless[0]!r} lacks depth or camera, and training needs both"
             )
         sources.append(frames)
-    return Mixture(sources, [source.share for source in recipe.sources])
+    chances = [
+        evened(frames, recipe.focal, source.even) if source.even else None
+        for frames, source in zip(sources, recipe.sources, strict=True)
+    ]
+    return Mixture(sources, [source.share for source in recipe.sources], chances)
 
 
 def _started(recipe: Recipe, mixture: Mixture, data: Path) -> nn.Module:

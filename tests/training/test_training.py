@@ -18,8 +18,8 @@ from perception.models import create_model  # noqa: E402
 from perception.models.registry import load_weights  # noqa: E402
 from perception.tasks.geometry import Camera  # noqa: E402
 from perception.training import train as loop  # noqa: E402
-from perception.training.data import Augmentation, Mixture, augment, prefetch  # noqa: E402
-from perception.training.losses import lens_loss, log_depth_loss, squared_loss  # noqa: E402, squared_loss
+from perception.training.data import Augmentation, Mixture, augment, evened, prefetch  # noqa: E402
+from perception.training.losses import lens_loss, log_depth_loss, squared_loss  # noqa: E402
 from perception.training.recipe import RECIPES, Recipe, Source, Stage, load_recipe  # noqa: E402
 from perception.training.start import (  # noqa: E402
     load_in_order,
@@ -130,6 +130,45 @@ def test_batches_depend_on_seed_and_step_only() -> None:
     one, again, other = (mixture.batch(step, 3, 4, (24, 32), FOCAL, Augmentation()) for step in (5, 5, 6))
     assert torch.equal(one[0], again[0]) and torch.equal(one[1], again[1]) and not torch.equal(one[0], other[0])
     assert one[0].shape == (4, 3, 24, 32) and one[1].shape == (4, 1, 24, 32) and 0 <= one[0].min() <= one[0].max() <= 1
+
+
+def rooms(*ends: float) -> list[RGBDFrame]:
+    """Flat frames at these distances; the last tenth of each is unknown."""
+    frames = []
+    for metres in ends:
+        depth = np.full((40, 40), metres, np.float32)
+        depth[36:] = 0
+        camera = Camera(40, 40, 40, 40, 19.5, 19.5)
+        frames.append(RGBDFrame(np.zeros((40, 40, 3), np.uint8), depth, camera, name="room"))
+    return frames
+
+
+def test_near_and_far_frames_can_be_made_even() -> None:
+    frames = rooms(3, 3.1, 3.2, 3.1, 8, 0.8)
+    assert evened(frames, (1.0, 1.0), 0) == pytest.approx([1 / 6] * 6)
+    assert evened(frames, (1.0, 1.0), 1) == pytest.approx([1 / 12] * 4 + [1 / 3] * 2)
+    assert evened(frames, (1.0, 1.0), 0.5) == pytest.approx([1 / 8] * 4 + [1 / 4] * 2)
+    # Behind another lens 6 m are canonical 3 m, of the same band as those.
+    long = dataclasses.replace(rooms(6.2)[0], camera=Camera(40, 40, 80, 80, 19.5, 19.5))
+    assert evened([*rooms(3.1), long, *rooms(8)], (1.0, 1.0), 1) == pytest.approx([1 / 4, 1 / 4, 1 / 2])
+    blind = dataclasses.replace(frames[0], depth=None)
+    with pytest.raises(ValueError, match="'room' has no metric depth, by which near and far ones are made even"):
+        evened([*frames, blind], (1.0, 1.0), 1)
+
+
+def test_a_mixture_draws_by_chance_and_keeps_frames_back() -> None:
+    first, second = rooms(1, 2, 4), rooms(8)
+    still = Augmentation(zoom=1.0, aspect=1.0, rotation=0.0, color=0.0)
+    mixture = Mixture([first, second], [0.9, 0.1], [np.array([0.75, 0.0, 0.25]), None])
+
+    def drawn(mixture: Mixture) -> list[float]:
+        _, depths = mixture.batch(0, 0, 400, (8, 8), (1.0, 1.0), still)
+        return [float((depths[:, 0, 2, 2] == metres).float().mean()) for metres in (1, 2, 4, 8)]
+
+    assert drawn(mixture) == pytest.approx([0.675, 0, 0.225, 0.1], abs=0.06)
+    held_out, rest = mixture.kept_back(1)
+    assert [frame.depth.max() for frame in (*held_out, *rest.sources[0])] == [4, 1, 2]
+    assert drawn(rest) == pytest.approx([0.9, 0, 0, 0.1], abs=0.06)
 
 
 def test_prefetch_keeps_order_and_passes_errors_on() -> None:
