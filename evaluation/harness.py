@@ -36,8 +36,8 @@ class Options:
 def predict_depth(predict: Predict, config: ModelConfig, frame: RGBDFrame) -> depth_task.Depth:
     """Depth of one frame, by the same steps as the node takes."""
     image = Image(frame.rgb, "rgb8")
-    fit = Fit(image.size, config.input_size, frame.camera)
-    return depth_task.parse(predict(preprocess(image, config)), fit, config)
+    fit = Fit.of(image.size, config, frame.camera)
+    return depth_task.parse(predict(preprocess(image, config, fit)), fit, config)
 
 
 def network(predict: Predict, config: ModelConfig, clock: Callable[[], float] = time.perf_counter) -> Estimate:

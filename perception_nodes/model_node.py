@@ -145,8 +145,8 @@ class ModelNode(BaseNode):
         decoded = time.perf_counter()
         image, calibration = self._rectified(image, frame.calibration)
         camera = calibration.camera if isinstance(calibration, Calibration) else calibration
-        fit = Fit(image.size, self.engine.config.input_size, camera)
-        tensor = preprocess(image, self.engine.config)
+        fit = Fit.of(image.size, self.engine.config, camera)
+        tensor = preprocess(image, self.engine.config, fit)
         frame.stages |= {"decode": decoded - start, "preprocess": time.perf_counter() - decoded}
         return Job(frame, image, calibration, fit, tensor)
 

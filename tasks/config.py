@@ -42,6 +42,9 @@ class ModelConfig:
     """Height and width of the input must be multiples of this."""
     focal: tuple[float, float] | None = None
     """Training focal length over input size: (fx / width, fy / height). None: the task does not depend on the lens."""
+    pads_narrow_views: bool = False
+    """Whether an image that shows less than the training view is laid into it, grey around, as training did; otherwise
+    it is stretched over the whole input. See `Fit`."""
     labels: tuple[str, ...] = ()
     licence: str = "Apache-2.0"
     data_licence: str = ""

@@ -42,11 +42,11 @@ def parse(
 
     Args:
         outputs: "depth", float32 of shape (1, 1, h, w), metres behind the training camera.
-        fit: how the source was stretched to the network's input; undone here.
+        fit: how the source was laid into the network's input; undone here.
         min_depth, max_depth: metres; what lies outside becomes -Inf and +Inf.
         out: float32 of the source's shape, where the result may go.
     """
-    small = outputs["depth"].reshape(outputs["depth"].shape[-2:]) * np.float32(fit.depth_scale(config.focal))
+    small = _covered(outputs["depth"].reshape(outputs["depth"].shape[-2:]), fit) * np.float32(fit.depth_scale)
     metres = resize(small, fit.source, out=out)
     # Not finite or not positive: the network says nothing there. Interpolation never leaves the range of the small map,
     # which tells sooner whether any such pixel exists.
@@ -54,6 +54,15 @@ def parse(
     if not (low > min_depth and high <= max_depth):
         metres = _mark_range(metres, min_depth, max_depth)
     return Depth(metres, fit.camera)
+
+
+def _covered(depth: np.ndarray, fit: Fit) -> np.ndarray:
+    """The part of the network's map that shows the source."""
+    rows, columns = (
+        slice(part.start * size // length, part.stop * size // length)
+        for part, size, length in zip(fit.window, depth.shape, fit.network, strict=True)
+    )
+    return depth[rows, columns]
 
 
 def _mark_range(metres: np.ndarray, min_depth: float, max_depth: float) -> np.ndarray:

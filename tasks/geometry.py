@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
 
 import cv2
 import numpy as np
+
+from perception.tasks.config import ModelConfig
 
 DISTORTION_MODELS = ("plumb_bob", "rational_polynomial", "equidistant")
 
@@ -64,11 +68,25 @@ class Camera:
 
 @dataclass(frozen=True)
 class Fit:
-    """How a source image was stretched to the network's image, both as (height, width), and the source's camera."""
+    """How a source image lies in the network's image, both as (height, width).
+
+    It is stretched over all of it, or over a window in its middle: a network that `pads` narrow views sees, along each
+    axis by which the source shows clearly less than the training camera did, things as large as training showed them.
+    A telephoto lens then costs resolution, and not the meaning of sizes.
+    """
 
     source: tuple[int, int]
     network: tuple[int, int]
     camera: Camera | None = None
+    """The source's."""
+    focal: tuple[float, float] | None = None
+    """The training camera's, (fx / width, fy / height); None where the model does not depend on the lens."""
+    pads: bool = False
+
+    NARROW: ClassVar[float] = 1.05
+    """From this ratio of focal lengths on a view is narrow. Less is stretched, as the crops of training were."""
+    GRID: ClassVar[int] = 8
+    """Windows are of so many pixels, so that their corners lie on pixels of outputs of up to a quarter of the size."""
 
     def __post_init__(self) -> None:
         if self.camera and (self.camera.height, self.camera.width) != self.source:
@@ -77,19 +95,45 @@ class Fit:
                 f"{self.source[1]}x{self.source[0]}; use the calibration of this resolution"
             )
 
-    def depth_scale(self, focal: tuple[float, float] | None) -> float:
+    @classmethod
+    def of(cls, source: tuple[int, int], config: ModelConfig, camera: Camera | None = None) -> Fit:
+        """The fit of an image of this size to a model's input."""
+        return cls(source, config.input_size, camera, config.focal, config.pads_narrow_views)
+
+    @cached_property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the network's image that the source covers."""
+        ratios = (1.0, 1.0) if self._ratios is None or not self.pads else self._ratios
+        rows, columns = (self._covered(length, ratio) for length, ratio in zip(self.network, ratios, strict=True))
+        return rows, columns
+
+    @cached_property
+    def depth_scale(self) -> float:
         """Factor from the network's metres to metres behind this camera.
 
         A network sees angles only through pixels: behind a lens of twice the focal length everything looks twice as
-        near. Training happened at `focal` = (fx / width, fy / height), so the metres grow with the ratio. The two axes
-        can differ because the source is stretched; their geometric mean keeps the apparent area of things.
-        1.0 without a camera or where the model does not depend on the lens (`focal` None).
+        near. Training happened at `focal`, so the metres grow with the ratio, less what the window takes back. The two
+        axes can differ because the source is stretched; their geometric mean keeps the apparent area of things.
+        1.0 without a camera or where the model does not depend on the lens.
         """
-        if self.camera is None or focal is None:
+        if self._ratios is None:
             return 1.0
-        horizontal = self.camera.fx / self.camera.width / focal[0]
-        vertical = self.camera.fy / self.camera.height / focal[1]
-        return math.sqrt(horizontal * vertical)
+        shares = ((part.stop - part.start) / length for part, length in zip(self.window, self.network, strict=True))
+        return math.sqrt(math.prod(ratio * share for ratio, share in zip(self._ratios, shares, strict=True)))
+
+    @cached_property
+    def _ratios(self) -> tuple[float, float] | None:
+        """Focal length over that of training, (vertical, horizontal), the image stretched over the whole input."""
+        if self.camera is None or self.focal is None:
+            return None
+        return self.camera.fy / self.camera.height / self.focal[1], self.camera.fx / self.camera.width / self.focal[0]
+
+    def _covered(self, length: int, ratio: float) -> slice:
+        if ratio <= self.NARROW:
+            return slice(0, length)
+        covered = max(self.GRID, round(length / ratio / self.GRID) * self.GRID)
+        start = (length - covered) // 2
+        return slice(start, start + covered)
 
 
 class Rectifier:

@@ -9,6 +9,10 @@ import cv2
 import numpy as np
 
 from perception.tasks.config import ModelConfig
+from perception.tasks.geometry import Fit
+
+GREY = 128
+"""What lies around an image that does not cover the network's input, in every channel."""
 
 # Conversions to three-channel RGB or BGR, (to rgb, to bgr); None: already there. Names are those of
 # sensor_msgs/image_encodings. OpenCV names a Bayer pattern by the second and third pixel of its second row, so that
@@ -135,15 +139,24 @@ def _block(have: int, want: int) -> int:
     return next((block for block in range(have // want, 1, -1) if have % block == 0), 1)
 
 
-def preprocess(image: Image, config: ModelConfig) -> np.ndarray:
+def preprocess(image: Image, config: ModelConfig, fit: Fit | None = None) -> np.ndarray:
     """The network's input: uint8 of shape (1, height, width, 3) in the model's colour order.
 
     Normalisation is part of the graph. Where pixels are independent the image shrinks before its colours are converted,
     because the smaller image is the cheaper one to convert.
+
+    Args:
+        fit: where in the input the image lies, grey around; all over it if not given.
     """
+    rows, columns = fit.window if fit else (slice(0, config.input_size[0]), slice(0, config.input_size[1]))
+    size = rows.stop - rows.start, columns.stop - columns.start
     if image.encoding in _RESIZABLE:
-        image = Image(resize(image.data, config.input_size, config.interpolation), image.encoding)
+        image = Image(resize(image.data, size, config.interpolation), image.encoding)
         pixels = to_color(image, config.color)
     else:
-        pixels = resize(to_color(image, config.color), config.input_size, config.interpolation)
+        pixels = resize(to_color(image, config.color), size, config.interpolation)
+    if size != config.input_size:
+        padded = np.full((*config.input_size, 3), GREY, np.uint8)
+        padded[rows, columns] = pixels
+        pixels = padded
     return np.ascontiguousarray(pixels)[None]

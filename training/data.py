@@ -15,6 +15,7 @@ from torch import nn
 from perception.evaluation.frames import RGBDFrame
 from perception.tasks.config import ModelConfig
 from perception.tasks.geometry import Fit
+from perception.tasks.image import GREY
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class Augmentation:
     """How rare large zooms are: the zoom is the largest one to the power of a number that is evenly spread from 0 to 1,
     raised to this. 1 gives every zoom its chance; with 2, half of all crops zoom by no more than the largest one's
     fourth root, since whole views are what a robot sees most."""
+    pad: float = 0.0
+    """Share of frames whose crop is laid into the canonical view, grey around, as nodes lay a narrow view into it (see
+    `Fit`); the others' are stretched over the image. Of the padded every zoom has its chance, since it does not move
+    depth. A model trained with any says so in its config."""
     aspect: float = 1.25
     """Largest factor between the crop's horizontal and vertical zoom, beyond the network's own squeeze."""
     rotation: float = 5.0
@@ -53,25 +58,34 @@ def augment(
         for a frame without depth. Negative depth is relative (see `RelativeFrames`) and stays as it is.
     """
     height, width = frame.rgb.shape[:2]
-    zoom = amount.zoom ** rng.uniform() ** amount.zoom_power
+    pads = amount.pad > 0 and rng.random() < amount.pad
+    zoom = amount.zoom ** rng.uniform() ** (1.0 if pads else amount.zoom_power)
     stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log(amount.aspect))
     w = int(min(width, width / zoom * stretch))
     h = int(min(height, height / zoom / stretch))
     x, y = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
     window = np.s_[y : y + h, x : x + w]
-    image = cv2.resize(frame.rgb[window], size[::-1], interpolation=cv2.INTER_AREA)
+    camera = frame.camera.cropped(x, y, w, h) if frame.camera else None  # a relative frame has none
+    fit = Fit((h, w), size, camera, focal, pads)
+    covered = fit.window
+    columns, rows = (part.stop - part.start for part in reversed(covered))
+    image = cv2.resize(frame.rgb[window], (columns, rows), interpolation=cv2.INTER_AREA)
     if frame.depth is None:
-        depth = np.zeros(size, np.float32)
+        depth = np.zeros((rows, columns), np.float32)
     else:
-        fit = Fit((h, w), size, frame.camera.cropped(x, y, w, h) if frame.camera else None)  # a relative frame has none
-        depth = cv2.resize(frame.depth[window], size[::-1], interpolation=cv2.INTER_NEAREST) / fit.depth_scale(focal)
+        depth = cv2.resize(frame.depth[window], (columns, rows), interpolation=cv2.INTER_NEAREST) / fit.depth_scale
         depth = np.where(np.isfinite(depth), depth, 0).astype(np.float32)
     if rng.random() < 0.5:
         image, depth = image[:, ::-1], depth[:, ::-1]
-    turn = cv2.getRotationMatrix2D((size[1] / 2, size[0] / 2), rng.uniform(-1, 1) * amount.rotation, 1.0)
-    image = cv2.warpAffine(np.ascontiguousarray(image), turn, size[::-1], borderMode=cv2.BORDER_REFLECT_101)
-    depth = cv2.warpAffine(np.ascontiguousarray(depth), turn, size[::-1], flags=cv2.INTER_NEAREST)
-    return _vary_color(image, amount.color, rng), depth
+    turn = cv2.getRotationMatrix2D((columns / 2, rows / 2), rng.uniform(-1, 1) * amount.rotation, 1.0)
+    image = cv2.warpAffine(np.ascontiguousarray(image), turn, (columns, rows), borderMode=cv2.BORDER_REFLECT_101)
+    depth = cv2.warpAffine(np.ascontiguousarray(depth), turn, (columns, rows), flags=cv2.INTER_NEAREST)
+    image = _vary_color(image, amount.color, rng)
+    if (rows, columns) == size:
+        return image, depth
+    padded, known = np.full((*size, 3), GREY, np.uint8), np.zeros(size, np.float32)
+    padded[covered], known[covered] = image, depth
+    return padded, known
 
 
 def _vary_color(image: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
@@ -144,7 +158,7 @@ def evened(frames: Sequence[RGBDFrame], focal: tuple[float, float], amount: floa
         if not len(known):
             raise ValueError(f"frame {frame.name!r} has no metric depth, by which near and far ones are made even")
         size = frame.rgb.shape[0], frame.rgb.shape[1]
-        ends.append(np.percentile(known, 90) / Fit(size, size, frame.camera).depth_scale(focal))
+        ends.append(np.percentile(known, 90) / Fit(size, size, frame.camera, focal).depth_scale)
     _, bands, counts = np.unique(np.floor(np.log(ends) / BAND), return_inverse=True, return_counts=True)
     weights = counts[bands] ** -float(amount)
     return weights / weights.sum()

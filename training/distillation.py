@@ -76,7 +76,7 @@ class MetricTeacher:
         self.network = create_model(model).requires_grad_(False)
         self.features, _ = watch(self.network.encoder)  # type: ignore[arg-type]
         size = self.config.input_size
-        self.scale = Fit(size, size, Camera.canonical(focal, size)).depth_scale(self.config.focal)
+        self.scale = Fit(size, size, Camera.canonical(focal, size), self.config.focal).depth_scale
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch.nn import functional as F
+
+from perception.tasks.image import GREY
 
 NEAREST = 0.05
 """Metres; predictions are held above it before their logarithm is taken."""
@@ -51,6 +54,7 @@ def lens_loss(
     images: torch.Tensor,
     prediction: torch.Tensor,
     corner: tuple[int, int],
+    pad: bool = False,
 ) -> torch.Tensor:
     """How far depth moves when half the view is seen: mean |log ratio| of two predictions of the same pixels.
 
@@ -61,14 +65,25 @@ def lens_loss(
         images: (N, 3, H, W), as `predict` takes them.
         prediction: metres of them, (N, 1, H / k, W / k).
         corner: row and column of the window's top left corner in the prediction, at most half its height and width.
+        pad: whether the half view is laid into a grey image, and so seen as large as before; it is stretched otherwise.
     """
     height, width = (length // 2 for length in prediction.shape[-2:])
     step = images.shape[-1] // prediction.shape[-1]
     y, x = corner
     window = images[:, :, step * y : step * (y + height), step * x : step * (x + width)]
-    narrow = predict(F.interpolate(window, images.shape[-2:], mode="bilinear", align_corners=False))
-    whole = prediction[:, :, y : y + height, x : x + width].detach() / 2
-    return (F.avg_pool2d(narrow.clamp_min(NEAREST).log(), 2) - whole.clamp_min(NEAREST).log()).abs().mean()
+    whole = _log(prediction[:, :, y : y + height, x : x + width].detach())
+    if pad:
+        rows, columns = (length // 4 for length in images.shape[-2:])
+        narrow = _log(predict(F.pad(window, (columns, columns, rows, rows), value=GREY / 255)))
+        narrow = narrow[:, :, height // 2 : height // 2 + height, width // 2 : width // 2 + width]
+    else:
+        narrow = _log(predict(F.interpolate(window, images.shape[-2:], mode="bilinear", align_corners=False)))
+        narrow = F.avg_pool2d(narrow, 2) + math.log(2)
+    return (narrow - whole).abs().mean()
+
+
+def _log(metres: torch.Tensor) -> torch.Tensor:
+    return metres.clamp_min(NEAREST).log()
 
 
 def _gradient_loss(error: torch.Tensor, mask: torch.Tensor, scales: int) -> torch.Tensor:

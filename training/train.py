@@ -123,7 +123,9 @@ class Run:
             height, width = prediction.shape[-2:]
             corner = int(rng.integers(0, height // 2 + 1)), int(rng.integers(0, width // 2 + 1))
             with fixed_norms(self.model):  # half views by themselves have other statistics than what a robot sees
-                loss = loss + lens * lens_loss(self._predict, images[:count], prediction[:count], corner)
+                loss = loss + lens * lens_loss(
+                    self._predict, images[:count], prediction[:count], corner, self.recipe.augmentation.pad > 0
+                )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -297,7 +299,8 @@ def _finish(recipe: Recipe, model: nn.Module, data: Path, out: Path) -> Path:
     path = out / f"{recipe.model}.safetensors"
     save_file(tensors, path)
     model.load_state_dict({key: value.float() for key, value in tensors.items()})
-    config = model_config(recipe.model).replace(focal=recipe.focal)
+    pads = recipe.augmentation.pad > 0
+    config = model_config(recipe.model).replace(focal=recipe.focal, pads_narrow_views=pads)
     scores = evaluate_depth(
         torch_predict(model.eval(), config), config, tqdm(open_dataset(data / recipe.evaluate, "eval"), desc="evaluate")
     )
@@ -305,6 +308,7 @@ def _finish(recipe: Recipe, model: nn.Module, data: Path, out: Path) -> Path:
         "weights": path.name,
         "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "focal": recipe.focal,
+        "pads_narrow_views": pads,
         "data_licence": recipe.data_licence,
         "metrics": {name: round(value, 4) for name, value in scores.items()},
     }

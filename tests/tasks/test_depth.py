@@ -22,7 +22,7 @@ CONFIG = ModelConfig(
 def parsed(
     depth: np.ndarray, camera: Camera | None = None, source: tuple[int, int] = (8, 12), **limits: float
 ) -> task.Depth:
-    return task.parse({"depth": depth[None, None].astype(np.float32)}, Fit(source, (4, 6), camera), CONFIG, **limits)
+    return task.parse({"depth": depth[None, None].astype(np.float32)}, Fit.of(source, CONFIG, camera), CONFIG, **limits)
 
 
 def test_depth_is_a_task() -> None:
@@ -42,6 +42,16 @@ def test_metres_follow_the_lens(horizontal: float, vertical: float) -> None:
     """Behind a lens of k times the training focal length, everything seems k times as near."""
     camera = Camera(12, 8, 0.9 * 12 * horizontal, 1.2 * 8 * vertical, 6, 4)
     assert np.allclose(parsed(np.full((4, 6), 2.0), camera).metres, 2 * math.sqrt(horizontal * vertical), rtol=1e-5)
+
+
+def test_parse_takes_the_window_that_shows_the_source() -> None:
+    """A network that pads sees half the view in its middle; its map, at half its resolution, is cut there."""
+    config = CONFIG.replace(input_size=(64, 96), pads_narrow_views=True)
+    camera = Camera(12, 8, 2 * 0.9 * 12, 2 * 1.2 * 8, 6, 4)
+    depth = np.full((1, 1, 32, 48), 9.0, np.float32)
+    depth[..., 8:24, 12:36] = 2.0
+    fit = Fit.of((8, 12), config, camera)
+    assert np.array_equal(task.parse({"depth": depth}, fit, config).metres, np.full((8, 12), 2.0, np.float32))
 
 
 def test_out_of_range_and_invalid_follow_rep_117() -> None:

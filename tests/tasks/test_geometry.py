@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -74,8 +76,8 @@ def test_points_of_a_plane_lie_on_it_after_the_networks_squeeze(camera: Camera) 
     normal /= np.linalg.norm(normal)
     focal = (0.9, 1.2)
     config = ModelConfig("t", "depth", (224, 224), (Output("depth", (1, 1, 224, 224), "m"),), focal=focal)
-    fit = Fit((camera.height, camera.width), (224, 224), camera)
-    small = plane_depth(camera.resized(224, 224), normal, 3.0) / fit.depth_scale(focal)
+    fit = Fit.of((camera.height, camera.width), config, camera)
+    small = plane_depth(camera.resized(224, 224), normal, 3.0) / fit.depth_scale
     result = depth_task.parse({"depth": small[None, None].astype(np.float32)}, fit, config)
     assert result.camera == camera
     points = back_project(result.metres, camera).astype(np.float64)
@@ -90,7 +92,7 @@ def test_half_the_field_of_view_leaves_the_metres_as_they_are() -> None:
     """Twice the focal length makes everything look half as far; `depth_scale` takes that back."""
     focal = (0.82, 1.09)
     zoomed = Camera(VGA.width, VGA.height, 2 * VGA.fx, 2 * VGA.fy, VGA.cx, VGA.cy)
-    scales = {camera: Fit((480, 640), (224, 224), camera).depth_scale(focal) for camera in (VGA, zoomed)}
+    scales = {camera: Fit((480, 640), (224, 224), camera, focal).depth_scale for camera in (VGA, zoomed)}
     wall = 4.0
     for camera, scale in scales.items():
         # What a network sees is apparent size: focal length in widths over distance.
@@ -103,14 +105,57 @@ def test_half_the_field_of_view_leaves_the_metres_as_they_are() -> None:
 @given(cameras, st.integers(8, 300), st.integers(8, 300))
 def test_depth_scale_does_not_depend_on_resolution(camera: Camera, width: int, height: int) -> None:
     resized = camera.resized(width, height)
-    before = Fit((camera.height, camera.width), (224, 224), camera).depth_scale((0.8, 1.1))
-    after = Fit((height, width), (224, 224), resized).depth_scale((0.8, 1.1))
+    before = Fit((camera.height, camera.width), (224, 224), camera, (0.8, 1.1)).depth_scale
+    after = Fit((height, width), (224, 224), resized, (0.8, 1.1)).depth_scale
     assert after == pytest.approx(before)
 
 
 def test_depth_scale_is_one_without_camera_or_without_training_focal_length() -> None:
-    assert Fit((480, 640), (224, 224)).depth_scale((0.8, 1.1)) == 1.0
-    assert Fit((480, 640), (224, 224), VGA).depth_scale(None) == 1.0
+    assert Fit((480, 640), (224, 224), None, (0.8, 1.1)).depth_scale == 1.0
+    assert Fit((480, 640), (224, 224), VGA).depth_scale == 1.0
+
+
+TRAINED = (0.9, 1.2)  # fx / width, fy / height
+
+
+def fit_of(horizontal: float, vertical: float, pads: bool = True) -> Fit:
+    """An image of 640x480 behind these multiples of the training focal length, in a network's 256x192."""
+    camera = Camera(640, 480, 640 * TRAINED[0] * horizontal, 480 * TRAINED[1] * vertical, 320, 240)
+    return Fit((480, 640), (192, 256), camera, TRAINED, pads)
+
+
+@pytest.mark.parametrize(
+    ("horizontal", "vertical", "rows", "columns", "scale"),
+    [
+        (1, 1, slice(0, 192), slice(0, 256), 1),
+        (2, 2, slice(48, 144), slice(64, 192), 1),
+        (1.04, 1.04, slice(0, 192), slice(0, 256), 1.04),  # stretched: as near as calibrations are to each other
+        (0.5, 0.5, slice(0, 192), slice(0, 256), 0.5),  # a wide view is squeezed
+        (0.8, 1.2, slice(16, 176), slice(0, 256), math.sqrt(0.8)),  # 16:9
+        (100, 100, slice(92, 100), slice(124, 132), 100 * math.sqrt(8 / 192 * 8 / 256)),
+    ],
+)
+def test_narrow_views_are_laid_into_the_training_view(
+    horizontal: float, vertical: float, rows: slice, columns: slice, scale: float
+) -> None:
+    fit = fit_of(horizontal, vertical)
+    assert fit.window == (rows, columns) and fit.depth_scale == pytest.approx(scale)
+    stretched = fit_of(horizontal, vertical, pads=False)
+    assert stretched.window == (slice(0, 192), slice(0, 256))
+    assert stretched.depth_scale == pytest.approx(math.sqrt(horizontal * vertical))
+
+
+@given(st.floats(0.3, 20), st.floats(0.3, 20))
+def test_things_keep_their_size_in_the_window(horizontal: float, vertical: float) -> None:
+    """Apparent area over depth: whatever the window, a thing at z metres covers the area of one at z / scale."""
+    fit = fit_of(horizontal, vertical)
+    rows, columns = fit.window
+    area = (rows.stop - rows.start) * vertical * (columns.stop - columns.start) * horizontal / (192 * 256)
+    assert fit.depth_scale == pytest.approx(math.sqrt(area))
+    assert rows.start % 4 == columns.start % 4 == 0 and (rows.start + rows.stop, columns.start + columns.stop) == (
+        192,
+        256,
+    )
 
 
 def test_a_calibration_of_another_resolution_is_refused() -> None:

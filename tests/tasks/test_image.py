@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perception.tasks.config import ModelConfig, Output
-from perception.tasks.image import COLOR_ENCODINGS, ENCODINGS, Image, layout, preprocess, resize, to_color
+from perception.tasks.geometry import Camera, Fit
+from perception.tasks.image import (
+    COLOR_ENCODINGS,
+    ENCODINGS,
+    GREY,
+    Image,
+    layout,
+    preprocess,
+    resize,
+    to_color,
+)
 
 channel = st.integers(0, 255)
 colors = st.tuples(channel, channel, channel)
@@ -126,6 +136,17 @@ def test_preprocess_gives_the_models_size_and_color_order(encoding: str, order: 
     pixels = preprocess(picture(encoding, color), config)
     assert pixels.shape == (1, 32, 64, 3) and pixels.dtype == np.uint8 and pixels.flags.c_contiguous
     assert np.abs(pixels[0].astype(int) - (color if order == "rgb" else color[::-1])).max() <= 4
+
+
+def test_preprocess_lays_a_narrow_view_into_grey() -> None:
+    config = ModelConfig(
+        "test", "depth", (32, 64), (Output("depth", (1, 1, 32, 64), "m"),), focal=(1.0, 2.0), pads_narrow_views=True
+    )
+    fit = Fit.of((40, 80), config, Camera(80, 40, 2 * 80, 1.5 * 40, 40, 20))  # narrow across, wide down
+    pixels = preprocess(Image(np.full((40, 80, 3), (200, 10, 60), np.uint8), "rgb8"), config, fit)
+    assert pixels.shape == (1, 32, 64, 3) and pixels.flags.c_contiguous
+    assert (pixels[0, :, 16:48] == (200, 10, 60)).all()
+    assert (pixels[0, :, :16] == GREY).all() and (pixels[0, :, 48:] == GREY).all()
 
 
 @pytest.mark.parametrize("size", [(480, 640), (720, 1280), (1080, 1920), (426, 561), (240, 320), (100, 150)])

@@ -17,6 +17,7 @@ from perception.evaluation.frames import RGBDFrame  # noqa: E402
 from perception.models import create_model  # noqa: E402
 from perception.models.registry import load_weights  # noqa: E402
 from perception.tasks.geometry import Camera  # noqa: E402
+from perception.tasks.image import GREY  # noqa: E402
 from perception.training import train as loop  # noqa: E402
 from perception.training.data import Augmentation, Mixture, augment, evened, prefetch  # noqa: E402
 from perception.training.losses import lens_loss, log_depth_loss, squared_loss  # noqa: E402
@@ -90,6 +91,21 @@ def test_lens_loss_compares_the_same_pixels() -> None:
     assert same.item() < 0.5 * elsewhere.item()
 
 
+def test_lens_loss_of_a_padded_view_compares_the_same_pixels() -> None:
+    """In grey, the half view is as large as before: what goes by brightness says the same, save at the grey's edge."""
+    images = torch.rand(1, 3, 32, 64)
+
+    def by_brightness(images: torch.Tensor) -> torch.Tensor:
+        return 1 + torch.nn.functional.avg_pool2d(images[:, :1], 2)
+
+    metres = by_brightness(images)
+    assert lens_loss(by_brightness, images, metres, (3, 10), pad=True).item() < 1e-6
+    assert lens_loss(lambda x: 2 * by_brightness(x), images, metres, (3, 10), pad=True).item() == pytest.approx(
+        np.log(2), rel=1e-4
+    )
+    assert lens_loss(lambda x: by_brightness(x.flip(3)), images, metres, (3, 10), pad=True).item() > 0.05
+
+
 def test_loss_leads_dead_pixels_back() -> None:
     prediction = torch.full((1, 1, 16, 16), -0.5, requires_grad=True)
     log_depth_loss(prediction, torch.full((1, 1, 16, 16), 2.0)).backward()
@@ -113,6 +129,24 @@ def test_zoom_brings_things_nearer_in_proportion(power: float) -> None:
         zoom = 2.0 ** np.random.default_rng(seed).uniform() ** power
         _, depth = augment(flat, (32, 32), FOCAL, amount, rng)
         assert np.allclose(depth, 3.0 / zoom, rtol=0.05)
+
+
+def test_padded_crops_are_laid_in_as_nodes_do_it() -> None:
+    """A wall keeps its distance, and only the window that the node's own `Fit` gives is known."""
+    flat = dataclasses.replace(frame(), depth=np.full((48, 64), 3.0, np.float32))
+    amount = Augmentation(zoom=3.0, pad=1.0, aspect=1.0, rotation=0, color=0)
+    covered = []
+    for seed in range(20):
+        image, depth = augment(flat, (96, 128), FOCAL, amount, np.random.default_rng(seed))
+        known = depth > 0
+        rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
+        assert known.sum() == len(rows) * len(columns) and (image[~known] == GREY).all()
+        assert abs(rows[0] + rows[-1] - 95) == abs(columns[0] + columns[-1] - 127) == 0  # in the middle
+        assert np.allclose(depth[known], 3.0, rtol=0.1)  # what the grid of 8 pixels leaves to the scale
+        covered.append(known.mean())
+    assert min(covered) < 0.2 and max(covered) > 0.6
+    _, depth = augment(flat, (96, 128), FOCAL, dataclasses.replace(amount, zoom=1.0), np.random.default_rng(0))
+    assert (depth > 0).all()
 
 
 def test_image_and_depth_stay_aligned() -> None:
