@@ -13,6 +13,7 @@ from memory import CAMERA, MemoryDataset, flat, says
 from perception.evaluation.frames import RGBDFrame
 from perception.evaluation.harness import Options, evaluate_depth, network, predict_depth, run
 from perception.evaluation.results import ResultLog, summarise
+from perception.evaluation.stability import half_view_change
 from perception.tasks.config import ModelConfig, Output
 from perception.tasks.depth_metrics import Rule
 from perception.tasks.geometry import Camera
@@ -44,6 +45,18 @@ def test_half_the_field_of_view_leaves_the_metres() -> None:
     wide_depth = predict_depth(brightness, CONFIG, flat(4.0, 40)).metres
     narrow_depth = predict_depth(lambda image: brightness(image // 2), CONFIG, flat(4.0, 40, camera=narrow)).metres
     assert np.allclose(wide_depth, narrow_depth)
+
+
+@pytest.mark.parametrize("pads", [True, False])
+def test_half_a_view_laid_into_the_whole_is_seen_as_it_was(pads: bool) -> None:
+    """What a network says of a spot by its look alone stays, where the spot is not enlarged; elsewhere it doubles."""
+    config = CONFIG.replace(pads_narrow_views=pads)
+    rows, columns = np.indices((48, 64))
+    pixels = np.repeat((40 + rows // 6 * 8 + columns // 8 * 8)[..., None], 3, axis=2).astype(np.uint8)
+    frame = RGBDFrame(pixels, camera=CAMERA, name="blocks")
+    whole = predict_depth(brightness, config, frame).metres
+    change = half_view_change(lambda view: predict_depth(brightness, config, view).metres, frame, whole)
+    assert change["shift"] == pytest.approx(0 if pads else 1, abs=0.03)
 
 
 def test_depth_is_needed() -> None:

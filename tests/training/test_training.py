@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed; training needs it")
 
 from perception.evaluation.frames import RGBDFrame  # noqa: E402
-from perception.models import create_model  # noqa: E402
+from perception.models import create_model, model_config  # noqa: E402
 from perception.models.registry import load_weights  # noqa: E402
 from perception.tasks.geometry import Camera  # noqa: E402
 from perception.tasks.image import GREY  # noqa: E402
@@ -386,6 +386,8 @@ def test_a_run_is_deterministic_resumes_and_writes_what_it_measured(
     assert 0 <= entry["metrics"]["delta1"] <= 1 and entry["focal"] == list(FOCAL)
     held = train(small_recipe(stages=(Stage(2, (32, 32), 4, lens=0.5),)), tmp_path, tmp_path / "lens")
     assert held.read_bytes() != first.read_bytes()
+    padded = train(small_recipe(augmentation=Augmentation(pad=0.5)), tmp_path, tmp_path / "padded")
+    assert model_config(str(padded)).pads_narrow_views and not model_config(str(first)).pads_narrow_views
     resumed = train(small_recipe(), tmp_path, tmp_path / "first")  # nothing is left to do but to finish
     assert resumed.read_bytes() == again.read_bytes()
     with pytest.raises(ValueError, match="belongs to another recipe"):
