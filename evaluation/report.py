@@ -144,7 +144,7 @@ def _robot(entries: Sequence[Mapping[str, Any]], sequence: bool) -> str:
     views = any("half_view" in entry["summary"] for entry in entries)
     head = ["engine", "edges: accuracy px", "edges: completeness px"]
     head += ["change to the next frame", "flicker of scale"] if sequence else []
-    head += ["half the view: shift of all metres", "half the view: change of a pixel's"] if views else []
+    head += [f"half the view: change of {what}" for what in ("all frames", "a frame", "a pixel")] if views else []
     lines = []
     for entry in entries:
         edges, steady = entry["summary"]["edges"], entry["summary"].get("stability", {})
@@ -153,13 +153,16 @@ def _robot(entries: Sequence[Mapping[str, Any]], sequence: bool) -> str:
             line += [_percent(steady.get("change", math.nan)), _percent(steady.get("flicker", math.nan))]
         if views:
             change = entry["summary"].get("half_view", {})
-            line += [_held(change.get("shift", math.nan)), _held(change.get("change", math.nan))]
+            line += [_held(change.get(name, math.nan)) for name in ("bias", "shift", "change")]
         lines.append(line)
     text = "Edges in the manner of iBims-1 (true edges found in the true depth; 10 px: missed)."
     if sequence:
         text += " Change: of a surface's depth from one frame to the next, carried over by true poses; medians."
     if views:
-        text += " Half the view: the frame's central half, rescaled, against the same pixels of the whole; medians."
+        text += (
+            " Half the view: the frame's central half, rescaled, against the same pixels of the whole. Medians: of all "
+            "frames' changes, that go either way; of the sizes of each frame's; of the sizes of each pixel's."
+        )
     return f"## For a robot\n\n{text}\n\n" + _table(head, lines)
 
 

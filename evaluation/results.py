@@ -96,9 +96,11 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         summary["stability"] = _stability(rows)
     views = [row["half_view"] for row in good if math.isfinite(row.get("half_view", {}).get("shift", math.nan))]
     if views:
-        # Of shifts the sizes: frames that go either way would cancel.
+        # Where the lens is not followed, all frames go the same way: the bias. A network that sees less of the scene
+        # moves single frames either way too, which the sizes of their shifts tell.
         medians = {name: float(np.median([abs(view[name]) for view in views])) for name in views[0]}
-        summary["half_view"] = medians | {"frames": len(views)}
+        bias = float(np.median([view["shift"] for view in views]))
+        summary["half_view"] = {"bias": bias} | medians | {"frames": len(views)}
     return summary
 
 

@@ -69,9 +69,10 @@ def test_a_broken_frame_interrupts_the_sequence() -> None:
         row(2, 1.0, scale=2.0, change=math.nan),
         row(3, 1.0, scale=2.2, change=0.3, half_view={"shift": -0.01, "change": 0.04}),
     ]
+    rows += [row(4, 1.0, half_view={"shift": shift, "change": 0.1}) for shift in (-0.03, 0.05)]
     summary = summarise(rows)
     assert summary["stability"] == pytest.approx({"change": 0.3, "flicker": math.log(1.1), "pairs": 1})
-    assert summary["half_view"] == {"shift": 0.01, "change": 0.04, "frames": 1}
+    assert summary["half_view"] == {"bias": -0.01, "shift": 0.03, "change": 0.1, "frames": 3}
 
 
 def test_intervals() -> None:
