@@ -166,20 +166,3 @@ def importance(model: nn.Module, group: ChannelGroup) -> torch.Tensor:
             norms = norms * norm.weight.abs() / (norm.running_var + norm.eps).sqrt()
         total += norms.float().cpu()
     return total
-
-
-@torch.no_grad()
-def refresh_norms(model: nn.Module, images: torch.Tensor) -> None:
-    """Give every BatchNorm the statistics of `images`, a normalised batch (N, 3, H, W).
-
-    What was removed took part in all that comes behind it, whose statistics of before are then wrong.
-    """
-    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    training = model.training
-    for norm in norms:
-        norm.momentum = 1.0
-    model.train()(images)
-    model.train(training)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum

@@ -11,6 +11,7 @@ from torch import nn
 from perception.models import model_config
 from perception.training.data import STILL, Mixture, Normalize, augment, to_tensors
 from perception.training.losses import log_depth_loss
+from perception.training.norms import fix_norms
 from perception.training.pruning import prune
 from perception.training.recipe import Recipe
 
@@ -21,8 +22,10 @@ SETTLING = 40
 def narrow(trained: nn.Module, recipe: Recipe, mixture: Mixture, out: Path) -> nn.Module:
     """The network narrowed as `recipe.pruning` says, with what it leaves behind in `out`; see `prune`.
 
-    The last frames of the first source, whole and in their own colours, are scored, and not used in short-term
-    fine-tuning. The images have the size of the recipe's first stage; the cost is that of the model's own.
+    BatchNorm's statistics are taken anew whenever channels have gone; short-term fine-tuning holds them where the
+    recipe does (`frozen_norms`). The last frames of the first source, whole and in their own colours, are scored, and
+    not used in short-term fine-tuning. The images have the size of the recipe's first stage; the cost is that of the
+    model's own.
 
     Raises:
         ValueError: the first source has no depth in metres, or too few frames.
@@ -55,6 +58,8 @@ def narrow(trained: nn.Module, recipe: Recipe, mixture: Mixture, out: Path) -> n
     def tune(model: nn.Module, *, first: int) -> None:
         optimizer = torch.optim.AdamW(model.parameters(), lr=pruning.rate)
         model.train()
+        if recipe.frozen_norms:
+            fix_norms(model)
         for step in range(first, first + pruning.tune_steps):
             images, depths = batch(step, pruning.batch)
             loss = log_depth_loss(model(images), depths)

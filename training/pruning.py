@@ -24,8 +24,9 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from perception.engines.store import write_atomically
-from perception.training.channels import ChannelGroup, channel_groups, importance, refresh_norms, remove_channels
+from perception.training.channels import ChannelGroup, channel_groups, importance, remove_channels
 from perception.training.costs import Cost, Latency, Shapes, gigamacs, layer_shapes, narrowed
+from perception.training.norms import refresh_norms
 
 Score = Callable[[nn.Module], float]
 """Accuracy on training data that fine-tuning does not see; more is better."""

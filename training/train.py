@@ -11,7 +11,6 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +33,7 @@ from perception.training.data import Mixture, Normalize, evened, prefetch
 from perception.training.distillation import Distiller, RelativeFrames, RelativeTeacher
 from perception.training.losses import lens_loss, log_depth_loss, squared_loss
 from perception.training.narrowing import narrow
+from perception.training.norms import fix_norms, fixed_norms
 from perception.training.recipe import Recipe
 from perception.training.start import start_encoder
 
@@ -110,7 +110,7 @@ class Run:
         self.model.train()
         self.frozen.eval()
         if step < self.recipe.frozen_norms:
-            _fix_norms(self.model if self.recipe.weights else self.model.encoder)  # type: ignore[arg-type]
+            fix_norms(self.model if self.recipe.weights else self.model.encoder)  # type: ignore[arg-type]
         images = images.to(self.device, memory_format=torch.channels_last)
         depths = depths.to(self.device)
         prediction = self._predict(images)
@@ -176,25 +176,6 @@ def _first_layers(model: nn.Module, count: int) -> nn.ModuleList:
         most = max(0, len(layers) - 1)
         raise ValueError(f"frozen_layers is {count}; accepted for a {type(encoder).__name__}: 0 to {most}")
     return nn.ModuleList(layers[:count])
-
-
-def _fix_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
-    """Let BatchNorms use their running statistics and leave them as they are; returns those that did not before."""
-    fixed = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d) and norm.training]
-    for norm in fixed:
-        norm.eval()
-    return fixed
-
-
-@contextmanager
-def fixed_norms(module: nn.Module) -> Iterator[None]:
-    """Within it, BatchNorms use their running statistics and leave them as they are."""
-    fixed = _fix_norms(module)
-    try:
-        yield
-    finally:
-        for norm in fixed:
-            norm.train()
 
 
 def rate_at(recipe: Recipe, step: int) -> float:

@@ -18,8 +18,9 @@ from torch import nn  # noqa: E402
 
 from perception.models import count_macs, create_model, list_models  # noqa: E402
 from perception.training import costs  # noqa: E402
-from perception.training.channels import channel_groups, importance, refresh_norms, remove_channels  # noqa: E402
+from perception.training.channels import channel_groups, importance, remove_channels  # noqa: E402
 from perception.training.costs import Latency, LayerShape, gigamacs, layer_shapes, narrowed, time_layer  # noqa: E402
+from perception.training.norms import refresh_norms  # noqa: E402
 from perception.training.pruning import Pruning, propose, prune  # noqa: E402
 
 SIZE = (64, 96)
