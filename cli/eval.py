@@ -96,12 +96,17 @@ def _options(args: argparse.Namespace) -> Options:
 
 
 def _cost(model: str) -> Cost | None:
-    """Parameters and multiply-accumulates; None where this machine has not what counts them, as on a robot."""
+    """Parameters and multiply-accumulates; None where this machine has not what counts them, as on a robot, and for an
+    ONNX file that cannot be counted, whose accuracy is worth as much."""
     from perception.evaluation.cost import graph_cost
 
     try:
         if model.endswith(".onnx"):
-            return graph_cost(Path(model))
+            try:
+                return graph_cost(Path(model))
+            except ValueError as error:
+                print(f"no GMAC and parameters: {error}", flush=True)
+                return None
         from perception.models import count_macs, count_parameters, create_model, model_config
 
         definition = create_model(model, pretrained=False)

@@ -10,6 +10,7 @@ import numpy as np
 
 from perception.engines.errors import EngineError
 from perception.tasks.config import ModelConfig
+from perception.tasks.geometry import Fit
 from perception.tasks.image import Image, preprocess
 from perception.tasks.resources import share
 
@@ -59,5 +60,6 @@ def load_frames(paths: Sequence[Path], config: ModelConfig) -> list[np.ndarray]:
         pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if pixels is None:
             raise EngineError(f"{path} is not an image that OpenCV reads; remove it from the folder")
-        frames.append(preprocess(Image(pixels, "bgr8"), config))
+        image = Image(pixels, "bgr8")
+        frames.append(preprocess(image, config, Fit.of(image.size, config)))
     return frames

@@ -13,7 +13,7 @@ NORMALIZATIONS = ("BatchNormalization", "GroupNormalization", "InstanceNormaliza
 def graph_cost(path: Path) -> tuple[int, int]:
     """Parameters, and multiply-accumulates of one inference, of a float32 graph.
 
-    Counted are convolutions and matrix products, those of attention too, and the parameters of normalisations.
+    Counted are Conv, Gemm and MatMul, those of attention too, and the parameters of normalisations.
     BatchNorm is folded in the graphs that we export, which so have a few parameters less than their definition.
 
     Raises:
@@ -27,6 +27,9 @@ def graph_cost(path: Path) -> tuple[int, int]:
         raise ValueError(f"{path} is not a readable ONNX file: {error}") from error
     graph = model.graph
     weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            weights[node.output[0]] = list(attribute.t.dims)
     shapes = weights | {
         value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
         for value in (*graph.input, *graph.value_info, *graph.output)
@@ -41,9 +44,10 @@ def graph_cost(path: Path) -> tuple[int, int]:
         if node.op_type in NORMALIZATIONS:
             continue
         first, second, output = (shapes.get(name, [0]) for name in (*node.input[:2], node.output[0]))
-        if not all((*first, *second, *output)):
+        if not all((*first, *second, *output)) or (node.op_type == "Conv" and node.input[1] not in weights):
             raise ValueError(
-                f"{path}: {node.op_type} {node.name!r} has no fixed shape; export with a fixed input size, batch 1"
+                f"{path}: the shape or weight of {node.op_type} {node.name!r} is unknown or not fixed; counted are "
+                "float32 graphs of a fixed input size"
             )
         macs += math.prod(output) * _terms(node, first, second)
     return sum(math.prod(weights[name]) for name in held), macs

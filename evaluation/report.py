@@ -160,8 +160,8 @@ def _robot(entries: Sequence[Mapping[str, Any]], sequence: bool) -> str:
         text += " Change: of a surface's depth from one frame to the next, carried over by true poses; medians."
     if views:
         text += (
-            " Half the view: the frame's central half, rescaled, against the same pixels of the whole. Medians: of all "
-            "frames' changes, that go either way; of the sizes of each frame's; of the sizes of each pixel's."
+            " Half the view: the frame's central half, rescaled, against the same pixels of the whole. All frames: "
+            "median of their changes, near and far against each other. A frame, a pixel: medians of sizes of changes."
         )
     return f"## For a robot\n\n{text}\n\n" + _table(head, lines)
 

@@ -74,7 +74,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         `metrics`: the mean over images of each image's figure. `ci95`: half a 95 % interval of each of these means,
         1.96 standard errors over the images; it takes images for independent, which those of a sequence are not.
         `bands`: over all pixels of a distance. `edges`: means over the images that have edges. `latency_ms`: of single
-        inferences. `stability` of a sequence and `half_view`, where they were measured, as medians over frames.
+        inferences. `stability` of a sequence, as medians over frames. `half_view`: medians over frames of the lens
+        test, as shares of depth: `bias` of `shift` with its sign, `shift` and `change` of their sizes.
         `failed`: name and error of each broken sample; they are in no figure.
     """
     good = [row for row in rows if "error" not in row]

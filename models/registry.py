@@ -126,7 +126,8 @@ def model_config(model: str, input_size: tuple[int, int] | None = None) -> Model
     if trained:
         focal = trained.get("focal")
         fields = {key: value for key, value in trained.items() if key != "options"}
-        config = config.replace(**fields | {"focal": tuple(focal) if focal else None})
+        lens = {"focal": tuple(focal) if focal else None, "pads_narrow_views": trained.get("pads_narrow_views", False)}
+        config = config.replace(**fields | lens)  # the lens is that of the training, whatever the code says
     if input_size and input_size != config.input_size:
         config = _with_size(config, input_size)
     return config

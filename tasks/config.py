@@ -11,6 +11,9 @@ INTERPOLATIONS = ("nearest", "linear", "area")
 COLOR_ORDERS = ("rgb", "bgr")
 WEIGHTS_SUFFIX = ".safetensors"
 """Of files that training writes, and that stand for a model wherever a name is asked for."""
+PAD_GRID = 8
+"""Pixels of a network's image, of which the part that a padded view covers is a multiple: so do its corners lie on
+pixels of outputs of up to a quarter of the size."""
 DEPTH_MODEL = "fastdepth_mobilenet_v2"
 """The depth model that runs where nobody names another; config/pipelines/depth_pipeline.yaml says it too."""
 
@@ -44,7 +47,7 @@ class ModelConfig:
     """Training focal length over input size: (fx / width, fy / height). None: the task does not depend on the lens."""
     pads_narrow_views: bool = False
     """Whether an image that shows less than the training view is laid into it, grey around, as training did; otherwise
-    it is stretched over the whole input. See `Fit`."""
+    it is stretched over the whole input. See `Fit`. Needs `focal`, and sides that are multiples of 8."""
     labels: tuple[str, ...] = ()
     licence: str = "Apache-2.0"
     data_licence: str = ""
@@ -61,6 +64,11 @@ class ModelConfig:
             raise ValueError(
                 f"input size {height}x{width} of model {self.name!r} is not possible: "
                 f"height and width must be positive multiples of {self.size_divisor}"
+            )
+        if self.pads_narrow_views and (self.focal is None or height % PAD_GRID or width % PAD_GRID):
+            raise ValueError(
+                f"model {self.name!r} cannot pad narrow views with focal {self.focal} and input size {height}x{width}: "
+                f"give the training camera's focal, and a height and width that are multiples of {PAD_GRID}"
             )
         if self.color not in COLOR_ORDERS:
             raise ValueError(f"color {self.color!r} of model {self.name!r} is unknown; accepted: {COLOR_ORDERS}")

@@ -10,7 +10,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from perception.tasks.config import ModelConfig
+from perception.tasks.config import PAD_GRID, ModelConfig
 
 DISTORTION_MODELS = ("plumb_bob", "rational_polynomial", "equidistant")
 
@@ -85,8 +85,6 @@ class Fit:
 
     NARROW: ClassVar[float] = 1.05
     """From this ratio of focal lengths on a view is narrow. Less is stretched, as the crops of training were."""
-    GRID: ClassVar[int] = 8
-    """Windows are of so many pixels, so that their corners lie on pixels of outputs of up to a quarter of the size."""
 
     def __post_init__(self) -> None:
         if self.camera and (self.camera.height, self.camera.width) != self.source:
@@ -131,7 +129,7 @@ class Fit:
     def _covered(self, length: int, ratio: float) -> slice:
         if ratio <= self.NARROW:
             return slice(0, length)
-        covered = max(self.GRID, round(length / ratio / self.GRID) * self.GRID)
+        covered = max(PAD_GRID, round(length / ratio / PAD_GRID) * PAD_GRID)
         start = (length - covered) // 2
         return slice(start, start + covered)
 

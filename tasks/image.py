@@ -139,16 +139,16 @@ def _block(have: int, want: int) -> int:
     return next((block for block in range(have // want, 1, -1) if have % block == 0), 1)
 
 
-def preprocess(image: Image, config: ModelConfig, fit: Fit | None = None) -> np.ndarray:
+def preprocess(image: Image, config: ModelConfig, fit: Fit) -> np.ndarray:
     """The network's input: uint8 of shape (1, height, width, 3) in the model's colour order.
 
     Normalisation is part of the graph. Where pixels are independent the image shrinks before its colours are converted,
     because the smaller image is the cheaper one to convert.
 
     Args:
-        fit: where in the input the image lies, grey around; all over it if not given.
+        fit: where in the input the image lies, grey around; `parse` takes the same one.
     """
-    rows, columns = fit.window if fit else (slice(0, config.input_size[0]), slice(0, config.input_size[1]))
+    rows, columns = fit.window
     size = rows.stop - rows.start, columns.stop - columns.start
     if image.encoding in _RESIZABLE:
         image = Image(resize(image.data, size, config.interpolation), image.encoding)

@@ -54,11 +54,12 @@ def augment(
         focal: the canonical camera, (fx / width, fy / height): depth comes out as seen through it.
 
     Returns:
-        image uint8 (height, width, 3) RGB, depth float32 (height, width) canonical metres, 0 where unknown: everywhere
-        for a frame without depth. Negative depth is relative (see `RelativeFrames`) and stays as it is.
+        image uint8 (height, width, 3) RGB, grey around a padded crop; depth float32 (height, width) canonical metres, 0
+        where unknown: there, and everywhere for a frame without depth. Negative depth is relative (see
+        `RelativeFrames`) and stays as it is.
     """
     height, width = frame.rgb.shape[:2]
-    pads = amount.pad > 0 and rng.random() < amount.pad
+    pads = amount.pad > 0 and frame.camera is not None and rng.random() < amount.pad
     zoom = amount.zoom ** rng.uniform() ** (1.0 if pads else amount.zoom_power)
     stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log(amount.aspect))
     w = int(min(width, width / zoom * stretch))

@@ -97,6 +97,11 @@ class Recipe:
         return self.stages[bisect.bisect_right(list(ends), step)]
 
     @property
+    def pads_narrow_views(self) -> bool:
+        """What the trained model's config will say."""
+        return self.augmentation.pad > 0
+
+    @property
     def identity(self) -> str:
         """What tells two runs apart, as JSON."""
         return json.dumps(_told(self), sort_keys=True)
@@ -164,6 +169,14 @@ def load_recipe(name: str) -> Recipe:
     recipe = _read(Recipe, yaml.safe_load(path.read_text()), str(path))
     if recipe.start and recipe.weights:
         raise ValueError(f"recipe {path} starts the encoder from `start` and all from `weights`; name one")
+    for source in recipe.sources:
+        if not 0 <= source.even <= 1 or (source.even and source.relative):
+            raise ValueError(
+                f"recipe {path}, source {source.path}: even is {source.even}; it must lie between 0 and 1, and be 0 "
+                "where depth is relative, which has no bands"
+            )
+    if not 0 <= recipe.augmentation.pad <= 1:
+        raise ValueError(f"recipe {path}, augmentation: pad is {recipe.augmentation.pad}; it must lie between 0 and 1")
     if recipe.pruning and not recipe.weights:
         raise ValueError(f"recipe {path} prunes, which needs a trained network to begin with: name it as `weights`")
     return recipe

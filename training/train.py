@@ -124,7 +124,7 @@ class Run:
             corner = int(rng.integers(0, height // 2 + 1)), int(rng.integers(0, width // 2 + 1))
             with fixed_norms(self.model):  # half views by themselves have other statistics than what a robot sees
                 loss = loss + lens * lens_loss(
-                    self._predict, images[:count], prediction[:count], corner, self.recipe.augmentation.pad > 0
+                    self._predict, images[:count], prediction[:count], corner, self.recipe.pads_narrow_views
                 )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -280,8 +280,7 @@ def _finish(recipe: Recipe, model: nn.Module, data: Path, out: Path) -> Path:
     path = out / f"{recipe.model}.safetensors"
     save_file(tensors, path)
     model.load_state_dict({key: value.float() for key, value in tensors.items()})
-    pads = recipe.augmentation.pad > 0
-    config = model_config(recipe.model).replace(focal=recipe.focal, pads_narrow_views=pads)
+    config = model_config(recipe.model).replace(focal=recipe.focal, pads_narrow_views=recipe.pads_narrow_views)
     scores = evaluate_depth(
         torch_predict(model.eval(), config), config, tqdm(open_dataset(data / recipe.evaluate, "eval"), desc="evaluate")
     )
@@ -289,7 +288,7 @@ def _finish(recipe: Recipe, model: nn.Module, data: Path, out: Path) -> Path:
         "weights": path.name,
         "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "focal": recipe.focal,
-        "pads_narrow_views": pads,
+        "pads_narrow_views": recipe.pads_narrow_views,
         "data_licence": recipe.data_licence,
         "metrics": {name: round(value, 4) for name, value in scores.items()},
     }

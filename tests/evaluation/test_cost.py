@@ -47,9 +47,10 @@ def test_attention_and_normalisation_are_counted(tmp_path: Path) -> None:
         helper.make_node("MatMul", ["q", "kt"], ["a"]),
         helper.make_node("BatchNormalization", ["a", "g", "g2", "mean", "var"], ["c"]),
         helper.make_node("Reshape", ["c", "shape"], ["flat"]),
+        helper.make_node("Constant", [], ["w2"], value=numpy_helper.from_array(np.zeros((7, 3), np.float32))),
         helper.make_node("Gemm", ["flat", "w2"], ["out"], transA=1),
     ]
-    sizes = {"s": (8,), "b": (8,), "w": (8, 6), "g": (7,), "g2": (7,), "mean": (7,), "var": (7,), "w2": (7, 3)}
+    sizes = {"s": (8,), "b": (8,), "w": (8, 6), "g": (7,), "g2": (7,), "mean": (7,), "var": (7,)}
     graph = helper.make_graph(
         nodes,
         "g",
@@ -73,7 +74,7 @@ def test_a_graph_without_fixed_shapes_says_what_to_do(tmp_path: Path) -> None:
         [numpy_helper.from_array(np.zeros((4, 2), np.float32), "w")],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), tmp_path / "d.onnx")
-    with pytest.raises(ValueError, match="has no fixed shape; export with a fixed input size"):
+    with pytest.raises(ValueError, match="MatMul .* is unknown or not fixed; counted are"):
         graph_cost(tmp_path / "d.onnx")
 
 

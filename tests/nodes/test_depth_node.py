@@ -25,6 +25,17 @@ def test_depth_is_metres_with_the_images_header(graph: Graph, depth_node: DepthN
     assert (info.width, info.height) == (640, 480) and np.allclose(info.k, CAMERA.matrix.ravel())
 
 
+def test_a_narrow_view_is_laid_into_the_training_view(graph: Graph, engine: FakeEngine, depth_node: DepthNode) -> None:
+    """Through twice the training focal length, a network that pads sees the image in its middle, and metres stay."""
+    engine.config = engine.config.replace(pads_narrow_views=True)
+    robot = graph.add(Robot("depth"))
+    camera = Camera(640, 480, 2 * FOCAL[0] * 640, 2 * FOCAL[1] * 480, 319.5, 239.5)
+    pixels = np.full((480, 640, 3), 20, np.uint8)
+    pixels[:, 320:] = 60
+    metres = np.frombuffer(exchange(graph, robot, pixels, camera=camera)["depth"].data, np.float32).reshape(480, 640)
+    assert np.allclose(metres[:, :300], 2.0, atol=0.01) and np.allclose(metres[:, 340:], 6.0, atol=0.01)
+
+
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (640, 360)])
 def test_points_of_a_plane_of_known_pose(
     graph: Graph, engine: FakeEngine, depth_node: DepthNode, width: int, height: int

@@ -14,6 +14,14 @@ def config(**changes: object) -> ModelConfig:
     return ModelConfig(**fields | changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("changes", [{"focal": None}, {"input_size": (36, 64)}])
+def test_padding_needs_a_lens_and_sides_of_whole_windows(changes: dict) -> None:
+    fields = {"focal": (0.9, 1.2), "input_size": (32, 64), "pads_narrow_views": True, "size_divisor": 1}
+    assert config(**fields).pads_narrow_views
+    with pytest.raises(ValueError, match="cannot pad narrow views with focal .*: give the training camera's focal"):
+        config(**fields | changes)
+
+
 @given(
     st.tuples(*[st.floats(-1, 1)] * 3),
     st.tuples(*[st.floats(0.1, 2)] * 3),

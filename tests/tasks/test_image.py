@@ -133,7 +133,8 @@ def test_preprocess_gives_the_models_size_and_color_order(encoding: str, order: 
         "test", "depth", input_size=(32, 64), outputs=(Output("depth", (1, 1, 32, 64), "m"),), color=order
     )
     color = (180, 180, 180) if encoding.startswith("mono") else (220, 120, 40)
-    pixels = preprocess(picture(encoding, color), config)
+    image = picture(encoding, color)
+    pixels = preprocess(image, config, Fit.of(image.size, config))
     assert pixels.shape == (1, 32, 64, 3) and pixels.dtype == np.uint8 and pixels.flags.c_contiguous
     assert np.abs(pixels[0].astype(int) - (color if order == "rgb" else color[::-1])).max() <= 4
 

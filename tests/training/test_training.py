@@ -131,8 +131,8 @@ def test_zoom_brings_things_nearer_in_proportion(power: float) -> None:
         assert np.allclose(depth, 3.0 / zoom, rtol=0.05)
 
 
-def test_padded_crops_are_laid_in_as_nodes_do_it() -> None:
-    """A wall keeps its distance, and only the window that the node's own `Fit` gives is known."""
+def test_padded_crops_lie_in_the_middle_of_grey() -> None:
+    """A wall keeps its distance; outside of the crop nothing is known. A frame without a camera cannot be padded."""
     flat = dataclasses.replace(frame(), depth=np.full((48, 64), 3.0, np.float32))
     amount = Augmentation(zoom=3.0, pad=1.0, aspect=1.0, rotation=0, color=0)
     covered = []
@@ -145,6 +145,8 @@ def test_padded_crops_are_laid_in_as_nodes_do_it() -> None:
         assert np.allclose(depth[known], 3.0, rtol=0.1)  # what the grid of 8 pixels leaves to the scale
         covered.append(known.mean())
     assert min(covered) < 0.2 and max(covered) > 0.6
+    relative = dataclasses.replace(flat, camera=None, depth=-flat.depth)
+    assert (augment(relative, (96, 128), FOCAL, amount, np.random.default_rng(0))[1] < 0).all()
     _, depth = augment(flat, (96, 128), FOCAL, dataclasses.replace(amount, zoom=1.0), np.random.default_rng(0))
     assert (depth > 0).all()
 
@@ -423,6 +425,9 @@ def test_unknown_recipe_and_field(tmp_path: Path) -> None:
         (good.replace("{zoom: 1.6}", "{zoom: 16e-1}"), "augmentation, zoom is '16e-1', and must be a number"),
         (good.replace("steps: 1700", "steps: many"), "stages, steps is 'many'"),
         (good + "distillation: null", "distillation must be a mapping"),
+        (good.replace("share: 1.0", "even: 2"), "source nyu_depth_v2: even is 2; it must lie between 0 and 1"),
+        (good.replace("share: 1.0", "even: 1, relative: true"), "be 0 where depth is relative"),
+        (good.replace("{zoom: 1.6}", "{pad: 1.5}"), "pad is 1.5; it must lie between 0 and 1"),
         (good + "weights: fastdepth", "from `start` and all from `weights`; name one"),
     ):
         (tmp_path / "r.yaml").write_text(text)
