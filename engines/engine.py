@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from perception.engines.errors import EngineError
 from perception.engines.key import make_key, sha256
 from perception.engines.runtimes import RUNTIMES, Runtime, Session, get_runtime
 from perception.engines.store import Record, Store
-from perception.tasks.config import ModelConfig
+from perception.tasks.config import WEIGHTS_SUFFIX, ModelConfig
 
 Runtimes = Mapping[str, Callable[[], Runtime]]
 
@@ -181,7 +182,7 @@ def stale(record: Record, runtimes: Runtimes = RUNTIMES) -> str | None:
         calibration=record.key.calibration,
         float_layers=record.key.float_layers,
     )
-    return record.key.difference(now)
+    return record.key.difference(now) or _lens_difference(record)
 
 
 def _current_source(record: Record) -> str:
@@ -189,9 +190,35 @@ def _current_source(record: Record) -> str:
     path = Path(record.model)
     if path.is_absolute():
         return sha256(path.read_bytes()) if path.is_file() else record.key.source
+    entry = _listed(record)
+    return record.key.source if entry is None else str(entry.get("weights_sha256", ""))
+
+
+def _lens_difference(record: Record) -> str | None:
+    """What the list of weights says otherwise of the lens than the engine's config: no part of the compiled graph, and
+    yet what metres mean."""
+    entry = _listed(record)
+    if not entry:
+        return None
+    focal = tuple(entry["focal"]) if entry.get("focal") else None
+    for name, now in (("focal", focal), ("pads_narrow_views", entry.get("pads_narrow_views", False))):
+        was = getattr(record.config, name)
+        if was != now:
+            return f"{name} was {was} when it was built and is {now} now"
+    return None
+
+
+def _listed(record: Record) -> dict[str, Any] | None:
+    """What is listed of the model's weights; None for an ONNX file, and where the list is not on this machine."""
+    path = Path(record.model)
+    if path.is_absolute():
+        beside = path.with_suffix(".json")
+        if path.suffix != WEIGHTS_SUFFIX or not beside.is_file():
+            return None
+        return next(iter(json.loads(beside.read_text()).values()))
     package = importlib.util.find_spec("perception.models")
     for folder in package.submodule_search_locations or () if package else ():
         listed = Path(folder) / "weights" / "weights.json"
         if listed.is_file():
-            return str(json.loads(listed.read_text()).get(record.model, {}).get("weights_sha256", ""))
-    return record.key.source
+            return json.loads(listed.read_text()).get(record.model, {})
+    return None

@@ -83,6 +83,11 @@ def test_trained_weights_stand_for_their_model(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = FromImage(trained, model_config("fastdepth_mobilenet_v2_035"))(torch.from_numpy(frame))[0]
     np.testing.assert_allclose(depth, expected.numpy(), rtol=1e-3)
+    listed = json.loads(path.with_suffix(".json").read_text())
+    listed["fastdepth_mobilenet_v2_035"]["focal"] = [0.9, 1.2]
+    path.with_suffix(".json").write_text(json.dumps(listed))
+    with pytest.raises(EngineError, match=r"stale: focal was None when it was built and is \(0.9, 1.2\) now"):
+        engines.load(str(path), size=(64, 64), directory=tmp_path / "engines")
     write_weights(path, create_model("fastdepth_mobilenet_v2_035", pretrained=False))
     with pytest.raises(EngineError, match="stale.*perception engines build .*mine.safetensors"):
         engines.load(str(path), size=(64, 64), directory=tmp_path / "engines")
