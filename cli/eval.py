@@ -96,20 +96,19 @@ def _options(args: argparse.Namespace) -> Options:
 
 
 def _cost(model: str) -> Cost | None:
-    """Parameters and multiply-accumulates; None where this machine has not what counts them, as on a robot, and for an
-    ONNX file that cannot be counted, whose accuracy is worth as much."""
+    """Parameters and multiply-accumulates; None where this machine has not what counts them, as on a robot, and where
+    they cannot be counted, since accuracy is worth as much without."""
     from perception.evaluation.cost import graph_cost
 
     try:
         if model.endswith(".onnx"):
-            try:
-                return graph_cost(Path(model))
-            except ValueError as error:
-                print(f"no GMAC and parameters: {error}", flush=True)
-                return None
+            return graph_cost(Path(model))
         from perception.models import count_macs, count_parameters, create_model, model_config
 
         definition = create_model(model, pretrained=False)
         return count_parameters(definition), count_macs(definition, model_config(model).input_size)
     except ImportError:
+        return None
+    except ValueError as error:
+        print(f"no GMAC and parameters: {error}", flush=True)
         return None

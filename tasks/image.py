@@ -155,8 +155,13 @@ def preprocess(image: Image, config: ModelConfig, fit: Fit) -> np.ndarray:
         pixels = to_color(image, config.color)
     else:
         pixels = resize(to_color(image, config.color), size, config.interpolation)
-    if size != config.input_size:
-        padded = np.full((*config.input_size, 3), GREY, np.uint8)
-        padded[rows, columns] = pixels
-        pixels = padded
-    return np.ascontiguousarray(pixels)[None]
+    return np.ascontiguousarray(lay(pixels, fit.window, config.input_size))[None]
+
+
+def lay(pixels: np.ndarray, window: tuple[slice, slice], size: tuple[int, int], around: float = GREY) -> np.ndarray:
+    """`pixels` in the `window` of an array of size = (height, width); the same object where they cover all of it."""
+    if pixels.shape[:2] == size:
+        return pixels
+    laid = np.full((*size, *pixels.shape[2:]), around, pixels.dtype)
+    laid[window] = pixels
+    return laid

@@ -15,7 +15,7 @@ from torch import nn
 from perception.evaluation.frames import RGBDFrame
 from perception.tasks.config import ModelConfig
 from perception.tasks.geometry import Fit
-from perception.tasks.image import GREY
+from perception.tasks.image import lay
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,7 @@ def augment(
     window = np.s_[y : y + h, x : x + w]
     camera = frame.camera.cropped(x, y, w, h) if frame.camera else None  # a relative frame has none
     fit = Fit((h, w), size, camera, focal, pads)
-    covered = fit.window
-    columns, rows = (part.stop - part.start for part in reversed(covered))
+    columns, rows = (part.stop - part.start for part in reversed(fit.window))
     image = cv2.resize(frame.rgb[window], (columns, rows), interpolation=cv2.INTER_AREA)
     if frame.depth is None:
         depth = np.zeros((rows, columns), np.float32)
@@ -82,11 +81,7 @@ def augment(
     image = cv2.warpAffine(np.ascontiguousarray(image), turn, (columns, rows), borderMode=cv2.BORDER_REFLECT_101)
     depth = cv2.warpAffine(np.ascontiguousarray(depth), turn, (columns, rows), flags=cv2.INTER_NEAREST)
     image = _vary_color(image, amount.color, rng)
-    if (rows, columns) == size:
-        return image, depth
-    padded, known = np.full((*size, 3), GREY, np.uint8), np.zeros(size, np.float32)
-    padded[covered], known[covered] = image, depth
-    return padded, known
+    return lay(image, fit.window, size), lay(depth, fit.window, size, around=0)
 
 
 def _vary_color(image: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
@@ -103,12 +98,12 @@ def _vary_color(image: np.ndarray, amount: float, rng: np.random.Generator) -> n
 
 @dataclass(frozen=True)
 class Mixture:
-    """Sources of training frames, the share of each in a batch, and the chance of each of its frames, where those are
-    not all the same (see `evened`)."""
+    """Sources of training frames, the share of each in a batch, and the chances of its frames (see `evened`), None
+    where those are all the same."""
 
     sources: Sequence[Sequence[RGBDFrame]]
     shares: Sequence[float]
-    chances: Sequence[np.ndarray | None] = ()
+    chances: Sequence[np.ndarray | None]
 
     def batch(
         self,
@@ -124,7 +119,7 @@ class Mixture:
         pairs = []
         for source in rng.choice(len(self.sources), count, p=np.asarray(self.shares) / np.sum(self.shares)):
             frames = self.sources[source]
-            chances = self.chances[source] if self.chances else None
+            chances = self.chances[source]
             index = rng.integers(len(frames)) if chances is None else rng.choice(len(frames), p=chances)
             pairs.append(augment(frames[int(index)], size, focal, amount, rng))
         return to_tensors(pairs)
@@ -132,10 +127,10 @@ class Mixture:
     def kept_back(self, count: int) -> tuple[Sequence[RGBDFrame], Mixture]:
         """The last `count` frames of the first source, and the mixture without them."""
         first, *others = self.sources
-        chances = list(self.chances)
-        if chances and chances[0] is not None:
-            chances[0] = chances[0][:-count] / chances[0][:-count].sum()
-        return first[-count:], Mixture([first[:-count], *others], self.shares, chances)
+        chances, *others_chances = self.chances
+        if chances is not None:
+            chances = chances[:-count] / chances[:-count].sum()
+        return first[-count:], Mixture([first[:-count], *others], self.shares, [chances, *others_chances])
 
 
 BAND = 0.25

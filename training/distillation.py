@@ -28,7 +28,14 @@ from perception.models import create_model, model_config
 from perception.tasks.geometry import Camera, Fit
 from perception.tasks.image import resize
 from perception.training.data import Normalize
-from perception.training.losses import NEAREST, Alignment, affine_invariant_loss, feature_loss, output_loss
+from perception.training.losses import (
+    NEAREST,
+    Alignment,
+    affine_invariant_loss,
+    feature_loss,
+    output_loss,
+    shown,
+)
 
 LEVELS = 3
 """Features of stride 8, 16 and 32 are distilled; shallower ones hold little that ImageNet weights lack."""
@@ -138,6 +145,7 @@ class Distiller(nn.Module):
         loss = prediction.new_zeros(())
         if self._teacher:
             metres, features = self._teacher(images)
+            metres = metres * shown(images, (metres.shape[2], metres.shape[3]))
             loss = loss + settings.output * output_loss(prediction, metres)
             if self.adaptors:
                 pairs = zip(self.adaptors, self._features[-LEVELS:], features[-LEVELS:], strict=True)

@@ -59,7 +59,8 @@ def lens_loss(
     """How far depth moves when half the view is seen: mean |log ratio| of two predictions of the same pixels.
 
     Behind a lens of twice the focal length everything looks twice as near (`Fit.depth_scale`), whatever it is: no true
-    depth is needed. What the whole view says is the target, since it is seen in context.
+    depth is needed. What the whole view says is the target, since it is seen in context. Grey around views that were
+    narrow before does not count.
 
     Args:
         images: (N, 3, H, W), as `predict` takes them.
@@ -79,7 +80,13 @@ def lens_loss(
     else:
         narrow = _log(predict(F.interpolate(window, images.shape[-2:], mode="bilinear", align_corners=False)))
         narrow = F.avg_pool2d(narrow, 2) + math.log(2)
-    return (narrow - whole).abs().mean()
+    known = shown(window, (height, width))
+    return ((narrow - whole).abs() * known).sum() / known.sum().clamp_min(1)
+
+
+def shown(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Where images (N, 3, H, W) in [0, 1] show something, float (N, 1, *size): 0 in the grey around padded views."""
+    return F.adaptive_max_pool2d((images != GREY / 255).any(dim=1, keepdim=True).float(), size)
 
 
 def _log(metres: torch.Tensor) -> torch.Tensor:

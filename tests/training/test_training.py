@@ -20,7 +20,7 @@ from perception.tasks.geometry import Camera  # noqa: E402
 from perception.tasks.image import GREY  # noqa: E402
 from perception.training import train as loop  # noqa: E402
 from perception.training.data import Augmentation, Mixture, augment, evened, prefetch  # noqa: E402
-from perception.training.losses import lens_loss, log_depth_loss, squared_loss  # noqa: E402
+from perception.training.losses import lens_loss, log_depth_loss, shown, squared_loss  # noqa: E402
 from perception.training.recipe import RECIPES, Recipe, Source, Stage, load_recipe  # noqa: E402
 from perception.training.start import (  # noqa: E402
     load_in_order,
@@ -63,7 +63,7 @@ def test_a_recipe_can_weigh_squared_error() -> None:
     images, depths, model = torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64) + 1, create_model("fastdepth_pruned")
     losses = []
     for squared in (0.0, 0.5):
-        run = Run(small_recipe(squared=squared), copy.deepcopy(model), Mixture([], []), "cpu")
+        run = Run(small_recipe(squared=squared), copy.deepcopy(model), Mixture([], [], []), "cpu")
         losses.append(run.step(0, images, depths))
     assert losses[1] > losses[0] + 0.01
 
@@ -104,6 +104,19 @@ def test_lens_loss_of_a_padded_view_compares_the_same_pixels() -> None:
         np.log(2), rel=1e-4
     )
     assert lens_loss(lambda x: by_brightness(x.flip(3)), images, metres, (3, 10), pad=True).item() > 0.05
+
+
+def test_grey_around_a_view_counts_in_no_loss() -> None:
+    images = torch.rand(2, 3, 32, 64)
+    images[:, :, :8] = images[:, :, :, 40:] = GREY / 255
+    known = shown(images, (16, 32))
+    assert known.shape == (2, 1, 16, 32) and not known[:, :, :4].any() and not known[:, :, :, 20:].any()
+    assert known[:, :, 4:, :20].all()
+
+    def wrong_in_grey(images: torch.Tensor) -> torch.Tensor:
+        return 2 - shown(images, (16, 32))
+
+    assert lens_loss(wrong_in_grey, images, torch.ones(2, 1, 16, 32), (3, 10), pad=True).item() == 0
 
 
 def test_loss_leads_dead_pixels_back() -> None:
@@ -162,7 +175,7 @@ def test_image_and_depth_stay_aligned() -> None:
 
 
 def test_batches_depend_on_seed_and_step_only() -> None:
-    mixture = Mixture([[frame()], [frame(96, 64)]], [0.5, 0.5])
+    mixture = Mixture([[frame()], [frame(96, 64)]], [0.5, 0.5], [None, None])
     one, again, other = (mixture.batch(step, 3, 4, (24, 32), FOCAL, Augmentation()) for step in (5, 5, 6))
     assert torch.equal(one[0], again[0]) and torch.equal(one[1], again[1]) and not torch.equal(one[0], other[0])
     assert one[0].shape == (4, 3, 24, 32) and one[1].shape == (4, 1, 24, 32) and 0 <= one[0].min() <= one[0].max() <= 1
@@ -334,7 +347,7 @@ def test_half_views_leave_the_statistics_of_whole_ones() -> None:
     after = []
     for lens in (0.0, 0.5):
         recipe = small_recipe(stages=(Stage(2, (64, 64), 4, lens=lens),), rate=0.0)
-        run = Run(recipe, copy.deepcopy(model), Mixture([], []), "cpu")
+        run = Run(recipe, copy.deepcopy(model), Mixture([], [], []), "cpu")
         run.step(0, images, depths)
         norms = [module for module in run.model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         assert all(norm.training for norm in norms)
@@ -347,7 +360,7 @@ def test_frozen_layers_stay_as_they_came_and_the_others_learn(model: str) -> Non
     torch.manual_seed(0)
     network = create_model(model, pretrained=False)
     before = {name: tensor.clone() for name, tensor in network.encoder.state_dict().items()}  # type: ignore[union-attr]
-    run = Run(small_recipe(model=model, frozen_layers=2), network, Mixture([], []), "cpu")
+    run = Run(small_recipe(model=model, frozen_layers=2), network, Mixture([], [], []), "cpu")
     for step in range(2):
         run.step(step, torch.rand(4, 3, 64, 64), torch.rand(4, 1, 64, 64) + 1)
     for part in (run.model, run.average):
@@ -362,12 +375,14 @@ def test_layers_that_are_not_there_cannot_be_frozen() -> None:
     for count in (-1, 14):
         recipe = small_recipe(frozen_layers=count)
         with pytest.raises(ValueError, match=f"frozen_layers is {count}; accepted for a MobileNetV1: 0 to 13"):
-            Run(recipe, create_model("fastdepth_pruned", pretrained=False), Mixture([], []), "cpu")
+            Run(recipe, create_model("fastdepth_pruned", pretrained=False), Mixture([], [], []), "cpu")
 
 
 @pytest.mark.parametrize(("weights", "kept"), [("", "encoder."), ("fastdepth_pruned", "")])
 def test_norms_that_came_trained_keep_their_statistics_while_frozen(weights: str, kept: str) -> None:
-    run = Run(small_recipe(weights=weights, frozen_norms=1), create_model("fastdepth_pruned"), Mixture([], []), "cpu")
+    run = Run(
+        small_recipe(weights=weights, frozen_norms=1), create_model("fastdepth_pruned"), Mixture([], [], []), "cpu"
+    )
     means = {name: mean for name, mean in run.model.named_buffers() if name.endswith("running_mean")}
     for step in range(2):
         before = {name: mean.clone() for name, mean in means.items()}
