@@ -39,7 +39,7 @@ class BagFrames(Dataset):
         if self.depth_topic is None:
             raise ValueError(
                 f"{path} has no depth beside {self.topic}: expected depth_true in its namespace, or exactly one topic "
-                "with depth images; make such a bag with `perception bag make`"
+                "with depth images; make such a bag with `perception record`"
             )
         self._images = self._index(self.topic)
         self._depths = sorted(self._index(self.depth_topic))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -12,9 +13,10 @@ from typing import Any
 
 import numpy as np
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection
+from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
 
 from perception.tasks.calibration import Calibration
 from perception.tasks.geometry import Camera
@@ -43,6 +45,24 @@ class Recorded:
     message: Any
 
 
+@dataclass(frozen=True)
+class Raw:
+    """One message of a bag as it lies there: in CDR, or in ROS 1's format."""
+
+    topic: str
+    kind: str
+    time: int
+    """Nanoseconds, of its recording."""
+    data: bytes
+    connection: Connection
+    types: Typestore
+    """Knows its type."""
+
+    def replace(self, **changes: Any) -> Raw:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
 class Bag:
     """A recording that is open for reading; a context manager.
 
@@ -66,6 +86,7 @@ class Bag:
         self.types = {connection.topic: _full_type(connection.msgtype) for connection in self._reader.connections}
         self.counts = {name: info.msgcount for name, info in self._reader.topics.items()}
         self.duration = max(0, self._reader.duration) if self._reader.message_count else 0
+        self.start = self._reader.start_time if self._reader.message_count else 0
 
     def close(self) -> None:
         """Close the files; further calls do nothing."""
@@ -109,33 +130,36 @@ class Bag:
         Raises:
             ValueError: the bag has no such topic, or a message cannot be deserialised.
         """
+        for raw in self.raw(topics, start, stop):
+            message = self.read(raw)
+            yield Recorded(raw.topic, raw.time, stamp_of(message) if hasattr(message, "header") else 0, message)
+
+    def raw(self, topics: Collection[str], start: int | None = None, stop: int | None = None) -> Iterator[Raw]:
+        """As `messages`, not yet deserialised."""
         if missing := sorted(set(topics) - self.types.keys()):
             raise ValueError(f"{self.path} has no topic {', '.join(missing)}; it has {', '.join(sorted(self.types))}")
         connections = [connection for connection in self._reader.connections if connection.topic in topics]
         if not connections:
             return
-        for connection, time, raw in self._raw(connections, start, stop):
-            message = self._deserialize(connection, raw)
-            yield Recorded(connection.topic, time, stamp_of(message) if hasattr(message, "header") else 0, message)
-
-    def _raw(
-        self, connections: Collection[Connection], start: int | None, stop: int | None
-    ) -> Iterator[tuple[Connection, int, bytes]]:
         try:
-            yield from self._reader.messages(connections, start, stop)
+            for connection, time, data in self._reader.messages(connections, start, stop):
+                # A single .mcap file of a bag that was recorded with message compression does not say so anywhere.
+                unpacked = zstd.decompress(data) if bytes(data[:4]) == ZSTD_MAGIC else data
+                kind = _full_type(connection.msgtype)
+                yield Raw(connection.topic, kind, time, unpacked, connection, self._reader.typestore)
         except Exception as error:  # see __init__
             raise ValueError(f"{self.path} is damaged: {error!r}; try `ros2 bag reindex`") from error
 
-    def _deserialize(self, connection: Connection, raw: bytes) -> Any:
+    def read(self, raw: Raw) -> Any:
+        """The message.
+
+        Raises:
+            MessageError: it is damaged.
+        """
         try:
-            # A single .mcap file of a bag that was recorded with message compression does not say so anywhere.
-            if bytes(raw[:4]) == ZSTD_MAGIC:
-                raw = zstd.decompress(raw)
-            return self._reader.deserialize(raw, _full_type(connection.msgtype))
+            return self._reader.deserialize(raw.data, raw.kind)
         except Exception as error:  # see __init__
-            raise MessageError(
-                f"{connection.msgtype} on {connection.topic} in {self.path} is damaged: {error}"
-            ) from error
+            raise MessageError(f"{raw.kind} on {raw.topic} in {self.path} is damaged: {error}") from error
 
 
 def choose_images(bag: Bag, topic: str = "") -> str:
@@ -149,7 +173,7 @@ def choose_images(bag: Bag, topic: str = "") -> str:
         raise ValueError(f"{bag.path} has no images on {topic!r}; it has {', '.join(candidates) or 'none'}")
     if topic:
         return topic
-    colors = [name for name in candidates if _encoding(bag, name) in COLOR_ENCODINGS]
+    colors = [name for name in candidates if encoding_of(bag, name) in COLOR_ENCODINGS]
     if not colors:
         raise ValueError(
             f"{bag.path} has no readable colour images; its image topics: {', '.join(candidates) or 'none'}"
@@ -169,11 +193,11 @@ def true_depth_topic(bag: Bag, images: str) -> str | None:
 
 def only_depth_topic(bag: Bag) -> str | None:
     """The bag's topic with depth images, if there is just one."""
-    depths = [name for name in bag.image_topics() if _encoding(bag, name) in DEPTH_ENCODINGS]
+    depths = [name for name in bag.image_topics() if encoding_of(bag, name) in DEPTH_ENCODINGS]
     return depths[0] if len(depths) == 1 else None
 
 
-def _encoding(bag: Bag, topic: str) -> str:
+def encoding_of(bag: Bag, topic: str) -> str:
     """Of the first image; empty where it cannot be read."""
     try:
         return image_from_message(next(bag.messages([topic])).message).encoding
@@ -234,6 +258,23 @@ class BagWriter:
         if topic not in self._connections:
             self._connections[topic] = self._writer.add_connection(topic, kind, typestore=_TYPES)
         self._writer.write(self._connections[topic], stamp, _TYPES.serialize_cdr(message, kind))
+
+    def copy(self, raw: Raw) -> None:
+        """Append a message in CDR, on a topic of the QoS that it was recorded with."""
+        if raw.topic not in self._connections:
+            extension = raw.connection.ext
+            profiles = extension.offered_qos_profiles if isinstance(extension, ConnectionExtRosbag2) else ()
+            self._connections[raw.topic] = self._writer.add_connection(
+                raw.topic, raw.kind, typestore=raw.types, offered_qos_profiles=profiles
+            )
+        self._writer.write(self._connections[raw.topic], raw.time, raw.data)
+
+
+def packed(raw: Raw, message: Any) -> Raw:
+    """`raw` with another message in it, of the same type or made by a function below, in CDR."""
+    kind = message.__msgtype__
+    types = raw.types if kind == raw.kind else _TYPES
+    return raw.replace(kind=kind, data=bytes(types.serialize_cdr(message, kind)), types=types)
 
 
 def message(kind: str, **fields: Any) -> Any:

@@ -34,13 +34,14 @@ class SourceFrame:
     """An image and what its source knows about it.
 
     `stamp` is in seconds of the source's own time, None for live cameras. `depth_true` is float32 metres of shape
-    (height, width), NaN where unknown (REP 118).
+    (height, width), NaN where unknown (REP 118). `pose` is camera to world, 4x4.
     """
 
     image: Image
     stamp: float | None = None
     calibration: Calibration | None = None
     depth_true: np.ndarray | None = None
+    pose: np.ndarray | None = None
 
 
 class Source(Protocol):
@@ -118,7 +119,7 @@ class FolderSource:
                 self._report(f"frame {index} is skipped: {error}")
                 continue
             calibration = self._calibration or (Calibration(frame.camera) if frame.camera else None)
-            yield SourceFrame(Image(frame.rgb, "rgb8"), frame.stamp, calibration, frame.depth)
+            yield SourceFrame(Image(frame.rgb, "rgb8"), frame.stamp, calibration, frame.depth, frame.pose)
 
     def close(self) -> None:
         self._closed = True

@@ -1,4 +1,4 @@
-"""`perception bag` from the command line to the messages in the bag."""
+"""`perception record`, `convert` and `bag` from the command line to the messages in the bag."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def scene(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_a_bag_holds_what_the_folder_holds(scene: Path, tmp_path: Path, storage: str) -> None:
     out = tmp_path / "bag"
-    assert main(["bag", "make", str(scene), "--out", str(out), "--storage", storage]) == 0
+    assert main(["record", str(scene), "--out", str(out), "--storage", storage]) == 0
     with Bag(out) as bag:
         assert bag.counts == dict.fromkeys(
             ("/camera/image_raw", "/camera/camera_info", "/camera/depth_true", "/camera/pose", "/tf"), 3
@@ -66,7 +66,18 @@ def test_a_bag_holds_what_the_folder_holds(scene: Path, tmp_path: Path, storage:
 
 def test_compressed_images_under_another_namespace(scene: Path, tmp_path: Path) -> None:
     out = tmp_path / "bag"
-    command = ["bag", "make", str(scene), "--out", str(out), "--compressed", "--frames", "2", "--namespace", "a/left"]
+    command = [
+        "record",
+        str(scene),
+        "--out",
+        str(out),
+        "--compression",
+        "jpeg",
+        "--frames",
+        "2",
+        "--namespace",
+        "a/left",
+    ]
     assert main(command) == 0
     with Bag(out) as bag:
         assert bag.image_topics() == ["/a/left/depth_true", "/a/left/image_raw/compressed"]
@@ -78,26 +89,64 @@ def test_compressed_images_under_another_namespace(scene: Path, tmp_path: Path) 
 
 def test_info_says_what_is_in_a_bag(scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "bag"
-    main(["bag", "make", str(scene), "--out", str(out)])
+    main(["record", str(scene), "--out", str(out)])
     capsys.readouterr()
-    assert main(["bag", "info", str(out)]) == 0
+    assert main(["bag", str(out)]) == 0
     text = capsys.readouterr().out
     assert "15 messages in 0.2 s" in text
     assert "image /camera/image_raw: 32x24 rgb8, camera_info: /camera/camera_info" in text
     assert "/tf  tf2_msgs/msg/TFMessage  3" in text and "note source: clip" in text
 
 
+def test_a_frame_that_cannot_be_read_is_named_and_left_out(
+    scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (scene / "rgb" / "000001.png").write_bytes(b"")
+    assert main(["record", str(scene), "--out", str(tmp_path / "bag")]) == 0
+    said = capsys.readouterr()
+    assert "wrote 2 frames of 3 to" in said.out and "000001.png is not a readable image" in said.out + said.err
+    with Bag(tmp_path / "bag") as bag:
+        assert [recorded.stamp for recorded in bag.messages(["/camera/image_raw"])] == [1_000_000_000, 1_200_000_000]
+
+
+def test_a_video_at_another_rate(tmp_path: Path) -> None:
+    video = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 25.0, (32, 24))
+    for index in range(4):
+        writer.write(np.full((24, 32, 3), 60 * index, np.uint8))
+    writer.release()
+    assert main(["record", str(video), "--out", str(tmp_path / "bag"), "--rate", "10"]) == 0
+    with Bag(tmp_path / "bag") as bag:
+        assert bag.counts == {"/camera/image_raw": 4}
+        images = list(bag.messages(["/camera/image_raw"]))
+        assert np.diff([recorded.stamp for recorded in images]).tolist() == [100_000_000] * 3
+        assert abs(float(image_from_message(images[2].message).data.mean()) - 120) < 3
+
+
+def test_convert_cuts_and_compresses(scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["record", str(scene), "--out", str(tmp_path / "bag")])
+    command = ["convert", str(tmp_path / "bag"), "--out", str(tmp_path / "cut"), "--duration", "0.15"]
+    assert main([*command, "--images", "png", "--storage", "sqlite3", "--begin", "5"]) == 0
+    assert "wrote 10 messages" in capsys.readouterr().out
+    with Bag(tmp_path / "cut") as bag:
+        assert bag.counts["/camera/image_raw/compressed"] == 2 and bag.counts["/camera/depth_true"] == 2
+        assert bag.start == 5_000_000_000 and bag.notes == {"source": "clip"}
+    assert main([*command[:-1], "0.1", "--start", "9"]) == 1
+    assert main(["convert", str(tmp_path / "bag"), "--out", str(tmp_path / "none"), "--start", "9"]) == 1
+    assert "has nothing to keep in that time; it lasts 0.2 s" in capsys.readouterr().err
+    assert {entry.name for entry in tmp_path.iterdir()} == {"clip", "bag", "cut"}
+
+
 def test_mistakes_are_one_sentence_and_leave_nothing(
     scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "bag"
-    assert main(["bag", "make", str(tmp_path / "none"), "--out", str(out)]) == 1
-    assert main(["bag", "make", str(scene), "--out", str(out), "--frames", "0"]) == 1
-    (scene / "rgb" / "000002.png").write_bytes(b"")
-    assert main(["bag", "make", str(scene), "--out", str(out)]) == 1
-    assert main(["bag", "make", str(scene), "--out", str(scene)]) == 1
-    assert main(["bag", "info", str(out)]) == 1
+    assert main(["record", str(tmp_path / "none"), "--out", str(out)]) == 1
+    assert main(["record", str(scene), "--out", str(out), "--frames", "0"]) == 1
+    assert main(["record", str(scene), "--out", str(out), "--rate", "-1"]) == 1
+    assert main(["record", str(scene), "--out", str(scene)]) == 1
+    assert main(["bag", str(out)]) == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["clip"]
     errors = capsys.readouterr().err.strip().splitlines()
     assert len(errors) == 5 and all(line.startswith("perception: ") for line in errors)
-    assert "--frames 0" in errors[1] and "000002.png" in errors[2] and "exists; remove it" in errors[3]
+    assert "--frames 0" in errors[1] and "--rate -1" in errors[2] and "exists; remove it" in errors[3]

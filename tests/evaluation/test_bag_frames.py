@@ -81,7 +81,7 @@ def test_a_bag_without_depth_is_refused(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "bag") as writer:
         image = bags.image_message(Image(np.zeros((4, 4, 3), np.uint8), "rgb8"), bags.header(SECOND, "optical"))
         writer.write("/camera/image_raw", image, SECOND)
-    with pytest.raises(ValueError, match="no depth beside /camera/image_raw.*perception bag make"):
+    with pytest.raises(ValueError, match="no depth beside /camera/image_raw.*perception record"):
         open_dataset(tmp_path / "bag")
 
 
