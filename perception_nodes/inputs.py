@@ -19,7 +19,9 @@ from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
 
 from perception.nodes.convert import MessageError, calibration_from_message, image_from_message
+from perception.nodes.exchange import Inlet, exchange_of
 from perception.tasks.calibration import Calibration
+from perception.tasks.geometry import Camera
 from perception.tasks.image import Image
 
 TRANSPORTS = ("raw", "compressed")
@@ -33,9 +35,11 @@ STAMP_END = 12
 
 @dataclass
 class Frame:
-    """One image on its way through a node. `header` is the message's own and goes into every output as it is."""
+    """One image on its way through a node. `header` is its own and goes into every output as it is."""
 
-    message: Any
+    header: Header
+    source: Any
+    """A message, or what a node of this process published."""
     calibration: Calibration | None
     calibration_due: bool
     """Whether somebody publishes a calibration of which none has come yet."""
@@ -44,21 +48,19 @@ class Frame:
     arrived: float = field(default_factory=time.perf_counter)
     """When the callback had it, seconds of the steady clock."""
 
-    @property
-    def header(self) -> Header:
-        return self.message.header
-
     @cached_property
     def image(self) -> Image:
         """The decoded image; raises MessageError if the message is not usable."""
-        return image_from_message(self.message)
+        return self.source if isinstance(self.source, Image) else image_from_message(self.source)
 
 
 class ImageInput:
     """Subscribes to `image` (or `image/compressed`) and `camera_info`, and hands on frames with their calibration.
 
+    What a node of this process publishes, raw images and their calibration, comes through the exchange instead.
+
     Args:
-        deliver: called with every frame, on the executor; must return at once.
+        deliver: called with every frame, on the executor or in the publishing node's thread; must return at once.
         refuse: called with a sentence for every frame or calibration that is not usable.
     """
 
@@ -74,27 +76,57 @@ class ImageInput:
         # suffix, which comes after remapping, leaves no other way.
         self._name = self.topic if suffix else "image"
         self._calibration: Calibration | None = None
+        self._informed = False
         self._info = b""
         self._refusal = ""
         self._last = time.monotonic()
         self._silence_reported = False
+        self._infos: Any = None
+        self._images: Any = None
+        self._exchange = exchange_of(node)
+        # The calibration comes first: where both wait, the executor serves them in the order of creation.
+        self._inlets = [Inlet(self.info_topic, self._on_calibration, self._switch_infos)]
+        if transport == "raw":
+            self._inlets.append(Inlet(self.topic, self._on_pixels, self._switch_images))
+        for inlet in self._inlets:
+            self._exchange.join(inlet)
+        if transport != "raw":
+            self._switch_images(here=False)
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        for inlet in self._inlets:
+            self._exchange.leave(inlet)
+        self._switch_images(here=True)
+        self._switch_infos(here=True)
+
+    def _switch_infos(self, here: bool) -> None:
+        """Subscribe to calibrations unless a node of this process publishes them."""
+        if self._infos:
+            self._node.destroy_subscription(self._infos)
+        self._infos = None
+        if not here:
+            self._infos = self._node.create_subscription(
+                CameraInfo, "camera_info", self._on_info, SENSOR_DATA, raw=True
+            )
+
+    def _switch_images(self, here: bool) -> None:
+        """Subscribe to images unless a node of this process publishes them."""
+        if self._images:
+            self._node.destroy_subscription(self._images)
+        self._images = None
+        if here:
+            return
         # Humble's rclpy gives callbacks the message alone.
         with_info = hasattr(Subscription, "CallbackType")
         on_image = self._on_image if with_info else lambda message: self._on_image(message, {})
         options = QoSOverridingOptions.with_default_policies()
         qos = copy.copy(SENSOR_DATA)  # rclpy writes overrides into the profile that it is given
-        # The calibration comes first: where both wait, the executor serves them in the order of creation.
-        self._infos = node.create_subscription(CameraInfo, "camera_info", self._on_info, SENSOR_DATA, raw=True)
-        self._images = node.create_subscription(self._type, self._name, on_image, qos, qos_overriding_options=options)
-
-    def close(self) -> None:
-        """Unsubscribe."""
-        self._node.destroy_subscription(self._images)
-        self._node.destroy_subscription(self._infos)
+        self._images = self._node.create_subscription(
+            self._type, self._name, on_image, qos, qos_overriding_options=options
+        )
 
     def _on_image(self, message: Any, info: Mapping[str, int]) -> None:
-        self._last = time.monotonic()
-        self._silence_reported = False
         # The middleware's stamps are system time, which may jump; all that follows is timed by the steady clock.
         now = time.time_ns()
         stages = {
@@ -102,14 +134,28 @@ class ImageInput:
             for stage, stamp in (("transport", "source_timestamp"), ("receive", "received_timestamp"))
             if info.get(stamp)
         }
-        due = not self._info and self._node.count_publishers("camera_info") > 0
-        self._deliver(Frame(message, self._calibration, due, stages))
+        self._hand_on(message.header, message, stages)
+
+    def _on_pixels(self, image: Image, header: Header) -> None:
+        """An image from a node of this process, which takes no time."""
+        self._hand_on(header, image, {"transport": 0.0, "receive": 0.0})
+
+    def _hand_on(self, header: Header, source: Any, stages: dict[str, float]) -> None:
+        self._last = time.monotonic()
+        self._silence_reported = False
+        due = not self._informed and self._node.count_publishers("camera_info") > 0
+        self._deliver(Frame(header, source, self._calibration, due, stages))
+
+    def _on_calibration(self, calibration: Calibration | Camera) -> None:
+        """From a node of this process."""
+        self._informed = True
+        self._calibration = Calibration(calibration) if isinstance(calibration, Camera) else calibration
 
     def _on_info(self, serialized: bytes) -> None:
         # One comes with every image and nearly all are equal but for the stamp, which is first: not worth unpacking.
         if serialized[STAMP_END:] == self._info[STAMP_END:]:
             return
-        self._info = serialized
+        self._info, self._informed = serialized, True
         message = deserialize_message(serialized, CameraInfo)
         refusal = ""
         try:
@@ -134,6 +180,8 @@ class ImageInput:
 
     def _publishers(self) -> str:
         """What is known of the topic's publishers."""
+        if not self._images:
+            return "a node of this process publishes it but is silent"
         publishers = self._node.get_publishers_info_by_topic(self._name)
         if not publishers:
             return "nobody publishes it; start the camera, or remap `image` to its topic"
