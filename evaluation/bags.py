@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection, ConnectionExtRosbag2
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
@@ -83,7 +83,8 @@ class Bag:
             self._reader.open()
         except Exception as error:  # a damaged file makes rosbags fail in many ways
             raise ValueError(f"{path} cannot be read as a ROS bag: {error}; try `ros2 bag reindex`") from error
-        self.types = {connection.topic: _full_type(connection.msgtype) for connection in self._reader.connections}
+        self.connections = self._reader.connections
+        self.types = {connection.topic: _full_type(connection.msgtype) for connection in self.connections}
         self.counts = {name: info.msgcount for name, info in self._reader.topics.items()}
         self.duration = max(0, self._reader.duration) if self._reader.message_count else 0
         self.start = self._reader.start_time if self._reader.message_count else 0
@@ -138,7 +139,7 @@ class Bag:
         """As `messages`, not yet deserialised."""
         if missing := sorted(set(topics) - self.types.keys()):
             raise ValueError(f"{self.path} has no topic {', '.join(missing)}; it has {', '.join(sorted(self.types))}")
-        connections = [connection for connection in self._reader.connections if connection.topic in topics]
+        connections = [connection for connection in self.connections if connection.topic in topics]
         if not connections:
             return
         try:
@@ -195,6 +196,16 @@ def only_depth_topic(bag: Bag) -> str | None:
     """The bag's topic with depth images, if there is just one."""
     depths = [name for name in bag.image_topics() if encoding_of(bag, name) in DEPTH_ENCODINGS]
     return depths[0] if len(depths) == 1 else None
+
+
+def latched(bag: Bag, topic: str) -> bool:
+    """Whether those who recorded the topic got what had been published before, as with /tf_static."""
+    return any(
+        profile.durability == QosDurability.TRANSIENT_LOCAL
+        for connection in bag.connections
+        if connection.topic == topic and isinstance(connection.ext, ConnectionExtRosbag2)
+        for profile in connection.ext.offered_qos_profiles
+    )
 
 
 def encoding_of(bag: Bag, topic: str) -> str:

@@ -150,6 +150,13 @@ def _converted(bag: Bag, raw: Raw, target: str, conversion: Conversion, move: in
     return bags.packed(raw, message).replace(topic=target, time=time + move)
 
 
+def moved(bag: Bag, raw: Raw, nanoseconds: int) -> Raw:
+    """A message of a bag of ROS 2 as if all had happened so much later: its recording, and its headers that are set."""
+    if not nanoseconds:
+        return raw
+    return _converted(bag, raw, raw.topic, Conversion(), nanoseconds)
+
+
 def _image(message: Any, conversion: Conversion) -> Any:
     image = image_from_message(message)
     if conversion.images == "raw":

@@ -1,0 +1,93 @@
+"""What a replay through a pipeline shows: what was sent and what arrived, by stamp, and what follows from that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+PERCENTILES = (50, 95, 99, 100)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Images that were sent and results that came, matched by the header's stamp: a drop never shifts a pair.
+
+    Args:
+        sent, arrived: int64 (n, 2), stamp and time of one steady clock, nanoseconds; in order of time.
+    """
+
+    sent: np.ndarray
+    arrived: np.ndarray
+
+    @property
+    def latencies(self) -> np.ndarray:
+        """Seconds from the sending of an image to the arrival of its result, for those that came, in order of sending;
+        and NaN for those that did not."""
+        first: dict[int, int] = {}
+        for stamp, time in self.arrived.tolist():
+            first.setdefault(stamp, time)
+        return np.array(
+            [(first[stamp] - time) / 1e9 if stamp in first else np.nan for stamp, time in self.sent.tolist()]
+        )
+
+    @property
+    def lost(self) -> int:
+        """Images whose result did not come."""
+        return int(np.isnan(self.latencies).sum())
+
+    @property
+    def loss(self) -> float:
+        """The share of those."""
+        return self.lost / max(len(self.sent), 1)
+
+    @property
+    def unknown(self) -> int:
+        """Results with a stamp that no image had: a pipeline that stamps results itself."""
+        return len(set(self.arrived[:, 0].tolist()) - set(self.sent[:, 0].tolist()))
+
+    def summary(self) -> dict[str, Any]:
+        """Counts, rates in Hz, and in milliseconds the percentiles of the latency and the jitter of results: the
+        standard deviation of the time between two."""
+        latencies = self.latencies[np.isfinite(self.latencies)]
+        gaps = np.diff(self.arrived[:, 1]) / 1e9
+        return {
+            "sent": len(self.sent),
+            "arrived": len(self.sent) - self.lost,
+            "lost": self.lost,
+            "loss": round(self.loss, 5),
+            "unknown_stamps": self.unknown,
+            "input_hz": _rate(self.sent),
+            "output_hz": _rate(self.arrived),
+            "jitter_ms": round(float(1e3 * gaps.std()), 3) if len(gaps) else None,
+            "latency_ms": percentiles(latencies) if len(latencies) else None,
+        }
+
+
+def percentiles(seconds: np.ndarray) -> dict[str, float]:
+    """p50, p95, p99 and max in milliseconds."""
+    names = [*(f"p{percent}" for percent in PERCENTILES[:-1]), "max"]
+    return {
+        name: round(float(1e3 * value), 3)
+        for name, value in zip(names, np.percentile(seconds, PERCENTILES), strict=True)
+    }
+
+
+def _rate(events: np.ndarray) -> float:
+    """Events a second between the first and the last."""
+    span = (events[-1, 1] - events[0, 1]) / 1e9 if len(events) > 1 else 0.0
+    return round(float((len(events) - 1) / span), 2) if span > 0 else 0.0
+
+
+def growth(seconds: np.ndarray, values: np.ndarray) -> float:
+    """Change of a value over the second half of a run, in its unit; 0 where there are too few values.
+
+    By the line whose slope is the median of all slopes (Theil and Sen), which single peaks do not turn.
+    """
+    half = seconds >= (seconds[0] + seconds[-1]) / 2 if len(seconds) else np.zeros(0, bool)
+    t, v = seconds[half], values[half]
+    if len(t) < 3:
+        return 0.0
+    i, j = np.triu_indices(len(t), 1)
+    return float(np.median((v[j] - v[i]) / (t[j] - t[i])) * (t[-1] - t[0]))

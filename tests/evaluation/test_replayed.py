@@ -1,0 +1,48 @@
+"""Sent and arrived, worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from perception.evaluation.replayed import Passage, growth, percentiles
+
+MS = 1_000_000
+
+
+def events(*pairs: tuple[int, float]) -> np.ndarray:
+    """(stamp, milliseconds)."""
+    return np.array([(stamp, round(time * MS)) for stamp, time in pairs], np.int64).reshape(-1, 2)
+
+
+def test_a_drop_shifts_no_pair() -> None:
+    passage = Passage(events((1, 0), (2, 10), (3, 20), (4, 30)), events((1, 5), (3, 32), (4, 37)))
+    np.testing.assert_allclose(passage.latencies, [0.005, np.nan, 0.012, 0.007])
+    assert (passage.lost, passage.loss, passage.unknown) == (1, 0.25, 0)
+    summary = passage.summary()
+    assert summary["sent"] == 4 and summary["arrived"] == 3
+    assert summary["input_hz"] == 100.0 and summary["output_hz"] == 62.5
+    assert summary["latency_ms"]["p50"] == 7.0 and summary["latency_ms"]["max"] == 12.0
+    assert summary["jitter_ms"] == 11.0  # gaps of 27 and 5 ms
+
+
+def test_a_result_that_comes_twice_counts_once_and_a_strange_one_is_told() -> None:
+    passage = Passage(events((1, 0), (2, 10)), events((1, 4), (1, 9), (7, 11)))
+    assert passage.latencies[0] == 0.004 and passage.lost == 1 and passage.unknown == 1
+
+
+def test_nothing_came() -> None:
+    summary = Passage(events((1, 0), (2, 10)), events()).summary()
+    assert summary["loss"] == 1.0 and summary["latency_ms"] is None and summary["output_hz"] == 0.0
+
+
+def test_percentiles() -> None:
+    assert percentiles(np.linspace(0, 0.1, 101)) == {"p50": 50.0, "p95": 95.0, "p99": 99.0, "max": 100.0}
+
+
+def test_growth_looks_at_the_second_half_and_past_peaks() -> None:
+    seconds = np.arange(101.0)
+    values = np.where(seconds < 50, 7 * seconds, 400 + 0.1 * seconds)
+    values[80] = 900
+    assert growth(seconds, values) == pytest.approx(5.0)
+    assert growth(seconds[:2], values[:2]) == 0.0 and growth(seconds[:0], values[:0]) == 0.0
