@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,3 +92,28 @@ def growth(seconds: np.ndarray, values: np.ndarray) -> float:
         return 0.0
     i, j = np.triu_indices(len(t), 1)
     return float(np.median((v[j] - v[i]) / (t[j] - t[i])) * (t[-1] - t[0]))
+
+
+def highest_rate(loss: Callable[[float], float], begin: float, allowed: float, steps: int = 4) -> float | None:
+    """The highest input rate that was tried and lost no more than `allowed`; None if none down to an eighth of `begin`.
+
+    From `begin` on it goes up, or down, by a quarter until the answer changes, and halves the interval (as a ratio)
+    `steps` times: to 1.4 % of the rate with 4.
+
+    Args:
+        loss: tries a rate; the share of images whose result did not come.
+    """
+    good, bad = (begin, None) if loss(begin) <= allowed else (None, begin)
+    while bad is None and good is not None and good < 8 * begin:
+        rate = good * 1.25
+        good, bad = (rate, None) if loss(rate) <= allowed else (good, rate)
+    while good is None and bad is not None and bad > begin / 8:
+        rate = bad / 1.25
+        good, bad = (rate, bad) if loss(rate) <= allowed else (None, rate)
+    for _ in range(steps if good is not None and bad is not None else 0):
+        rate = float(np.sqrt(good * bad))  # type: ignore[operator]
+        if loss(rate) <= allowed:
+            good = rate
+        else:
+            bad = rate
+    return good

@@ -4,6 +4,7 @@ One description, `config/pipelines/<name>.yaml`, serves two hosts, so that they 
 starts each node as a process, `composition.py` all of them in one. Neither is imported here, nor is ROS.
 
     description: what it does
+    output: depth                   # topic of the result that belongs to an image, by whose stamps `bench` measures
     arguments: {name: {default: ..., description: ..., choices: [...]}}    # the default's type is the argument's
     nodes:
       - executable: depth_node      # module perception.nodes.depth_node
@@ -106,6 +107,18 @@ class NodeDescription:
         """Command-line arguments, to follow --ros-args, for names of topics."""
         return [text for source, target in self.remappings.items() for text in ("-r", f"{source}:={target}")]
 
+    @property
+    def full_name(self) -> str:
+        """Namespace and name."""
+        namespace = self.namespace.strip("/")
+        return f"/{namespace}/{self.name}" if namespace else f"/{self.name}"
+
+    def command(self) -> list[str]:
+        """What starts the node as a process, without launch."""
+        names = ["-r", f"__node:={self.name}", "-r", f"__ns:=/{self.namespace.strip('/')}"]
+        arguments = [*names, *self.remapping_arguments(), *self.parameter_arguments()]
+        return [sys.executable, "-m", f"perception.nodes.{self.executable}", "--ros-args", *arguments]
+
 
 class Pipeline:
     """A description that was read and checked.
@@ -116,8 +129,9 @@ class Pipeline:
 
     def __init__(self, name: str, content: Any) -> None:
         self.name = name
-        _check_keys(content, f"pipeline {name}", {"description", "arguments", "nodes"}, set())
+        _check_keys(content, f"pipeline {name}", {"description", "output", "arguments", "nodes"}, set())
         self.description: str = content["description"]
+        self.output: str = content["output"]
         own = [self._argument(key, fields) for key, fields in content["arguments"].items()]
         self.arguments = {argument.name: argument for argument in (*own, *HOST_ARGUMENTS)}
         if len(self.arguments) < len(own) + len(HOST_ARGUMENTS):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -83,7 +83,10 @@ class Session:
             arguments += ["-p", f"{key}:={shown}"]
         for source, target in (remappings or {}).items():
             arguments += ["-r", f"{source}:={target}"]
-        command = [sys.executable, "-m", f"perception.nodes.{executable}", "--ros-args", *arguments]
+        return self.run(name, [sys.executable, "-m", f"perception.nodes.{executable}", "--ros-args", *arguments])
+
+    def run(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start a command as a process called `name` here."""
         with (self._log / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         self.processes[name] = process

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception.evaluation.replayed import Passage, growth, percentiles
+from perception.evaluation.replayed import Passage, growth, highest_rate, percentiles
 
 MS = 1_000_000
 
@@ -46,3 +46,22 @@ def test_growth_looks_at_the_second_half_and_past_peaks() -> None:
     values[80] = 900
     assert growth(seconds, values) == pytest.approx(5.0)
     assert growth(seconds[:2], values[:2]) == 0.0 and growth(seconds[:0], values[:0]) == 0.0
+
+
+@pytest.mark.parametrize("capacity", [7.0, 30.0, 41.5, 99.0])
+def test_the_highest_rate_is_found_from_below_and_above(capacity: float) -> None:
+    tried: list[float] = []
+
+    def loss(rate: float) -> float:
+        tried.append(rate)
+        return max(0.0, 1 - capacity / rate)
+
+    found = highest_rate(loss, 40.0, 0.0)
+    assert found is not None and 0.986 * capacity <= found <= capacity
+    some = highest_rate(loss, 40.0, 0.1)
+    assert some is not None and 0.98 * capacity / 0.9 <= some <= capacity / 0.9
+    assert len(tried) < 30
+
+
+def test_no_rate_is_good_enough() -> None:
+    assert highest_rate(lambda rate: 0.5, 40.0, 0.01) is None

@@ -19,6 +19,7 @@ def content(**changes: Any) -> dict[str, Any]:
     """A small description."""
     plain = {
         "description": "A test.",
+        "output": "depth",
         "arguments": {
             "image": {"default": "image", "description": "Topic."},
             "model": {"default": "fastdepth", "description": "Model."},

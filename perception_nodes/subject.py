@@ -1,0 +1,88 @@
+"""What `perception bench` measures: a pipeline of ours in either host, or whatever a command starts."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from perception.nodes.pipeline import load_pipeline
+
+HOSTS = ("processes", "one")
+COMPRESSED = "/compressed"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Processes to start, and where images go in and results come out."""
+
+    name: str
+    """What the user calls it."""
+    commands: Mapping[str, list[str]]
+    """A name for each process, and what starts it."""
+    images: str
+    """Topic of the images, which the bag has too."""
+    output: str
+    """Topic with a result for each image, under the image's stamp."""
+    nodes: tuple[str, ...] = ()
+    """Full names of those that tell counts and durations on /diagnostics."""
+    builds: list[list[str]] = field(default_factory=list)
+    """Commands that build what they need, before they are started."""
+
+
+def our_pipeline(name: str, given: Mapping[str, str], images: str, info: str | None, host: str) -> Subject:
+    """A pipeline of `config/pipelines`, fed from the topics of a bag.
+
+    Args:
+        given: its arguments, as texts; those for topics and time follow from the bag.
+        images: the bag's topic, raw or compressed.
+        info: the bag's topic of the calibration, None where it has none.
+        host: one of `HOSTS`: each node a process of its own, or all in one.
+
+    Raises:
+        ValueError: no such pipeline or host, or an argument that is not accepted.
+    """
+    if host not in HOSTS:
+        raise ValueError(f"host {host!r} is unknown; accepted: {', '.join(HOSTS)}")
+    pipeline = load_pipeline(name)
+    topics = {"image": images.removesuffix(COMPRESSED), "use_sim_time": "true"}
+    topics["image_transport"] = "compressed" if images.endswith(COMPRESSED) else "raw"
+    if info:
+        topics["camera_info"] = info
+    arguments = {key: text for key, text in topics.items() if key in pipeline.arguments} | dict(given)
+    values = pipeline.read(arguments)
+    nodes = pipeline.nodes(values)
+    if host == "one":
+        texts = [f"{key}:={text}" for key, text in arguments.items()]
+        commands = {name: [sys.executable, "-m", "perception.cli.main", "run", name, *texts]}
+    else:
+        commands = {node.name: node.command() for node in nodes}
+    namespace = str(values["namespace"]).strip("/")
+    output = f"/{namespace}/{pipeline.output}" if namespace else f"/{pipeline.output}"
+    shown = " ".join([name, *(f"{key}:={text}" for key, text in given.items())])
+    builds = pipeline.build_commands(values | {"build": True})
+    return Subject(shown, commands, images, output, tuple(node.full_name for node in nodes), builds)
+
+
+def any_command(command: str, images: str, output: str) -> Subject:
+    """Whatever a command starts, `ros2 launch` with any launch file for instance.
+
+    Raises:
+        ValueError: an empty command, or no output topic.
+    """
+    words = shlex.split(command)
+    if not words or not output:
+        raise ValueError(f"command {command!r} with output {output!r} cannot be measured; give both")
+    return Subject(command, {"pipeline": words}, images, output)
+
+
+def described(subject: Subject) -> dict[str, Any]:
+    """For the report."""
+    return {
+        "name": subject.name,
+        "images": subject.images,
+        "output": subject.output,
+        "commands": {name: shlex.join(words) for name, words in subject.commands.items()},
+    }

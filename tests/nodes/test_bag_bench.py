@@ -1,0 +1,81 @@
+"""The bench on a pipeline that is not ours and on one that is, with a bag of known content."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from perception.evaluation import bags
+from perception.evaluation.bags import BagWriter
+from perception.evaluation.replayed import Passage
+from perception.nodes.bag_bench import BagBench, lost_where
+from perception.nodes.subject import any_command, our_pipeline
+from perception.tasks.image import Image
+
+COUNT, HZ = 20, 20
+SECOND = 1_000_000_000
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bench") / "recording"
+    with BagWriter(path) as writer:
+        for index in range(COUNT):
+            stamp = 40 * SECOND + index * SECOND // HZ
+            pixels = np.full((24, 32, 3), index, np.uint8)
+            writer.write("/eye/image", bags.image_message(Image(pixels, "rgb8"), bags.header(stamp, "eye")), stamp)
+    return path
+
+
+def test_another_pipeline_and_its_losses(recording: Path, tmp_path: Path) -> None:
+    script = Path(__file__).with_name("passing_node.py")
+    subject = any_command(f"{sys.executable} {script} /eye/image", "/eye/image", "/result")
+    bench = BagBench(recording, (), tmp_path)
+    trial = bench.run(subject, keep=True)
+    figures = trial.figures
+    assert figures["sent"] == COUNT and figures["lost"] == COUNT // 5 and figures["unknown_stamps"] == 0
+    assert figures["lost_where"]["unexplained"] == figures["lost"]
+    missing = np.flatnonzero(np.isnan(trial.passage.latencies)) + 1
+    assert (missing % 5 == 0).all(), "each of the lost ones is known"
+    assert 0 < figures["latency_ms"]["p50"] < 500 and abs(figures["input_hz"] - HZ) < 1
+    assert figures["processes"]["pipeline"]["memory_mib"] > 20
+    stamps = trial.passage.sent[:, 0].tolist()
+    assert {stamps.index(stamp): int(kept.max()) for stamp, kept in trial.kept.items()} == {
+        index: index for index in range(COUNT) if (index + 1) % 5
+    }
+    faster = bench.run(subject, rate=100.0, seconds=1.0).figures
+    assert 80 < faster["sent"] < 120 and abs(faster["input_hz"] - 100) < 5
+
+
+def test_where_frames_were_lost_adds_up() -> None:
+    sent = np.stack([np.arange(10), np.arange(10) * SECOND], 1)
+    passage = Passage(sent, sent[:6])
+    first = {"received": 9, "dropped": 1, "failed": 0, "skipped": 0, "published": 8}
+    second = {"received": 8, "dropped": 0, "failed": 1, "skipped": 0, "published": 7}
+    places = lost_where(passage, [first, second])
+    assert places == {"transport": 1, "slot": 1, "error": 1, "unwanted": 0, "unexplained": 1}
+    assert sum(places.values()) == passage.lost
+
+
+@pytest.mark.parametrize("host", ["processes", "one"])
+def test_a_pipeline_of_ours_gets_the_bags_topics(host: str) -> None:
+    given = {"namespace": "front", "threads": "2"}
+    subject = our_pipeline("depth_pipeline", given, "/eye/image/compressed", "/eye/camera_info", host)
+    assert subject.output == "/front/depth" and subject.nodes == ("/front/depth_node",)
+    (command,) = subject.commands.values()
+    text = " ".join(command)
+    separator = ":=" if host == "one" else " -p "
+    assert "image:=/eye/image" in text and "camera_info:=/eye/camera_info" in text and separator in text
+    assert ("image_transport:=compressed" if host == "one" else 'image_transport:="compressed"') in text
+    assert "use_sim_time:=true" in text
+    assert subject.builds and "fastdepth_mobilenet_v2" in subject.builds[0]
+
+
+def test_what_cannot_be_measured_is_said() -> None:
+    with pytest.raises(ValueError, match="host 'two' is unknown; accepted: processes, one"):
+        our_pipeline("depth_pipeline", {}, "/image", None, "two")
+    with pytest.raises(ValueError, match="cannot be measured; give both"):
+        any_command("ros2 launch a b", "/image", "")
