@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ def _run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from perception.nodes.replay import Replay
-    from perception.nodes.session import keep_local
+    from perception.nodes.session import keep_local, machine
 
     keep_local()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -77,28 +76,12 @@ def _run(args: argparse.Namespace) -> int:
             bar.update(min(done, total) - bar.n)
 
         report = Replay(args.input, args.frames, args.out, args.rate, parameters, progress).run()
-    report = {"command": " ".join(sys.argv), "machine": _machine()} | report
+    report = {"command": " ".join(sys.argv), "machine": machine()} | report
     path = args.out / "report.json"
     path.write_text(json.dumps(report, indent=2) + "\n")
     print(_summary(report))
     print(f"\nreport: {path}\npicture (input, depth, overlay): {report['picture'] or 'none, no frame came any more'}")
     return 0
-
-
-def _machine() -> dict[str, Any]:
-    import os
-
-    from perception.engines.device import cpu
-
-    distribution = os.environ.get("ROS_DISTRO", "wheels (jazzy)")
-    return {
-        "cpu": cpu().name,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "ros": distribution,
-        "rmw": os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp"),
-    }
 
 
 def _summary(report: dict[str, Any]) -> str:

@@ -14,12 +14,12 @@ import psutil
 from lifecycle_msgs.msg import Transition
 from sensor_msgs.msg import Image as ImageMessage
 
+from perception.evaluation.replayed import depth_scores
 from perception.nodes.convert import image_from_message
 from perception.nodes.diagnostics import counts_of, engine_of, stages_of
 from perception.nodes.inputs import SENSOR_DATA
 from perception.nodes.session import Observer, Session, SessionError
 from perception.tasks import depth as task
-from perception.tasks.depth_metrics import metrics
 from perception.tasks.image import Image, to_color
 from perception.tasks.messages import stamp_of
 
@@ -138,19 +138,9 @@ class Replay:
         }
         if source.get("published"):
             report["counts"]["sent"] = int(source["published"])
-        if scores := self._accuracy(observer):
+        if scores := depth_scores(observer.depth, observer.truth):
             report["accuracy"] = scores
         return report
-
-    def _accuracy(self, observer: DepthObserver) -> dict[str, float] | None:
-        """Mean over frames of each frame's metrics, matched by stamp."""
-        stamps = sorted(observer.depth.keys() & observer.truth.keys())
-        rows = [metrics(observer.depth[stamp], observer.truth[stamp]) for stamp in stamps]
-        rows = [row for row in rows if row["valid"] > 0]
-        if not rows:
-            return None
-        means = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]}
-        return means | {"frames": float(len(rows))}
 
     def _picture(self, session: Session, observer: DepthObserver) -> str | None:
         """Write input, depth and overlay side by side; None where they do not come (a camera that vanished)."""

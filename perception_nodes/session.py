@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from perception.engines.device import cpu
 from perception.nodes.environment import prepare
 
 T = TypeVar("T")
@@ -174,3 +176,15 @@ def keep_local() -> None:
         os.environ.setdefault("ROS_LOCALHOST_ONLY", "1")
     else:
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+
+def machine() -> dict[str, Any]:
+    """What a measurement was made on."""
+    return {
+        "cpu": cpu().name,
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "ros": os.environ.get("ROS_DISTRO", "wheels (jazzy)"),
+        "rmw": os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp"),
+    }

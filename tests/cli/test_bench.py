@@ -1,0 +1,69 @@
+"""`perception bench` on a small pipeline: what it measures stands in its report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed; run tools/set_up.py or source a ROS 2")
+
+from perception.cli.main import main
+from perception.evaluation import bags
+from perception.evaluation.bags import BagWriter
+from perception.tasks.image import Image
+
+SECOND = 1_000_000_000
+SCRIPT = Path(__file__).parents[1] / "nodes" / "passing_node.py"
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 images at 20 Hz."""
+    path = tmp_path_factory.mktemp("bench") / "recording"
+    with BagWriter(path) as writer:
+        for index in range(20):
+            stamp = 40 * SECOND + index * SECOND // 20
+            pixels = np.full((24, 32, 3), index, np.uint8)
+            writer.write("/eye/image", bags.image_message(Image(pixels, "rgb8"), bags.header(stamp, "eye")), stamp)
+    return path
+
+
+def test_a_comparison_of_two_commands(
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", "77")
+    command = f"{sys.executable} {SCRIPT} /eye/image"
+    options = ["--output", "/result", "--compare", command, "--rounds", "1", "--out", str(tmp_path)]
+    assert main(["bench", str(recording), command, *options]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["bag"]["images"] == 20 and report["bag"]["form"] == "32x24 rgb8"
+    for subject in report["subjects"]:
+        (run,) = subject["runs"]
+        assert run["sent"] == 20 and run["lost"] == 4 and run["asked"] == "as recorded"
+    first, second = (subject["runs"][0]["latency_ms"]["p50"] for subject in report["subjects"])
+    assert report["ratios"]["latency p50"] == pytest.approx(second / first, abs=1e-3)
+    text = (tmp_path / "report.md").read_text()
+    assert "20 images of 32x24 rgb8 on `/eye/image`" in text and "4 of 20" in text and "Second over first" in text
+    assert text.strip() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["depth_pipeline", "depth:=3"], "has no argument depth"),
+        (["depth_pipeline", "threads"], "'threads' is not understood; write name:=value"),
+        (["ros2 launch mine it.launch.py"], "cannot be measured; give both"),
+        (["depth_pipeline", "--rate", "0"], "rates must be more than 0"),
+        (["depth_pipeline", "--images", "/nose"], "has no images on '/nose'"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    recording: Path, tmp_path: Path, options: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", str(recording), *options, "--out", str(tmp_path)]) == 1
+    error = capsys.readouterr().err.strip()
+    assert says in error and len(error.splitlines()) == 1
