@@ -17,13 +17,13 @@ from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
 from perception.evaluation.replayed import Passage, growth
-from perception.nodes.bag_player_node import message_type, stamp_in
+from perception.nodes.bag_player import message_type, stamp_in
 from perception.nodes.convert import image_from_message
 from perception.nodes.diagnostics import counts_of, device_temperature, engine_of, stages_of
 from perception.nodes.session import Observer, Session
 from perception.nodes.subject import Subject
 
-PLAYER = "/perception_bench/bag_player_node"
+PLAYER = "/perception_bench/bag_player"
 SETTLE = 1.0
 """Seconds for discovery to reach the last participant."""
 REPORTED = 1.5
@@ -193,7 +193,7 @@ class BagBench:
             session.wait(lambda: watcher.count_subscribers(subject.images), 120, f"a subscriber of {subject.images}")
             session.wait(watcher.subscribe, 120, f"a publisher of {subject.output}")
             ready = time.monotonic() - begin
-            session.start("bag_player_node", player, namespace=PLAYER.rpartition("/")[0])
+            session.start("bag_player", player, namespace=PLAYER.rpartition("/")[0])
             session.change_state(PLAYER, Transition.TRANSITION_CONFIGURE)
             time.sleep(SETTLE)
             session.change_state(PLAYER)

@@ -16,7 +16,7 @@ from sensor_msgs.msg import Image as ImageMessage
 
 from perception.evaluation import bags
 from perception.evaluation.bags import Bag, BagWriter
-from perception.nodes.bag_player_node import BagPlayerNode, message_type
+from perception.nodes.bag_player import BagPlayerNode, message_type
 from perception.nodes.outputs import RESULTS
 from perception.tasks.image import Image
 

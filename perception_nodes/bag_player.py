@@ -53,7 +53,7 @@ class BagPlayerNode(BaseNode):
     parameters_type = BagPlayerParameters
     parameters: BagPlayerParameters
 
-    def __init__(self, name: str = "bag_player_node", **options: Any) -> None:
+    def __init__(self, name: str = "bag_player", **options: Any) -> None:
         super().__init__(name, **options)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._bag: Bag | None = None
