@@ -8,12 +8,12 @@ from pathlib import Path
 
 from perception.tasks.config import DEPTH_MODEL
 
-SCENARIOS = ("overhead", "throughput", "overload", "transport", "startup", "memory")
+SCENARIOS = ("overhead", "throughput", "overload", "transport", "chain", "startup", "memory")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
-        "measure", help="measure the depth node: overhead, throughput, overload, start, memory"
+        "measure", help="measure the nodes: overhead, throughput, overload, transport, chains, start, memory"
     )
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)} (default: all)")
     parser.add_argument("--source", default="", help="folder of 640x480 images (default: the shipped clip)")

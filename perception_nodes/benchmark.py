@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from lifecycle_msgs.msg import Transition
 from sensor_msgs.msg import Image as ImageMessage
 
 from perception import engines
+from perception.nodes.chain import chain
 from perception.nodes.diagnostics import counts_of, engine_of, stages_of
 from perception.nodes.inputs import SENSOR_DATA
 from perception.nodes.session import Observer, Session
@@ -173,6 +175,45 @@ class Benchmark:
             "share": round(len(set(stamps)) / sent, 4),
             "kernel_limits": limits,
         }
+
+    def chain(self) -> Figures:
+        """Images a second through stages that pass them on, all in one process and each in its own.
+
+        What the last stage receives is counted: it passes nothing on, as nobody listens. 640x480 from memory, faster
+        than any stage can take them.
+        """
+        figures: Figures = {}
+        for stages in (2, 3):
+            rates = {host: self._chain_rate(stages, host) for host in ("one", "processes")}
+            figures[f"stages_{stages}"] = {f"{host}_hz": round(rate, 1) for host, rate in rates.items()} | {
+                "ratio": round(rates["one"] / rates["processes"], 2)
+            }
+        return figures
+
+    def _chain_rate(self, stages: int, host: str) -> float:
+        nodes = chain(self.source, stages)
+        last = nodes[-1].full_name
+        with Session(Observer, self.out / "log") as session:
+            if host == "one":
+                session.run("chain", [sys.executable, "-m", "perception.nodes.chain", self.source, str(stages)])
+            else:
+                for node in reversed(nodes):
+                    session.run(node.name, node.command())
+
+            def received() -> int:
+                return int(session.observer.diagnostics.get(last, {}).get("received", 0))
+
+            session.wait(received, 60, f"images at the last of {stages} stages")
+            time.sleep(SETTLE)
+            rates = []
+            for _ in range(5):  # diagnostics come once a second, by a clock of their own
+                session.observer.diagnostics.pop(last, None)
+                before, begin = session.wait(received, 10, "diagnostics"), time.monotonic()
+                time.sleep(self.seconds / 5)
+                session.observer.diagnostics.pop(last, None)
+                after = session.wait(received, 10, "diagnostics")
+                rates.append((after - before) / (time.monotonic() - begin))
+        return float(np.median(rates))
 
     def startup(self, rounds: int = 3) -> Figures:
         """Seconds from exec of the node to its first depth map, engine built and source running."""
