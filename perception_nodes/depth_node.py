@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perception.nodes.model_node import Job, ModelNode, ModelParameters
+from perception.nodes.model_node import Job, ModelNode, ModelParameters, Stream
 from perception.nodes.node import run_node
 from perception.nodes.outputs import CalibrationOutput, ImageOutput, PointsOutput
 from perception.nodes.parameters import parameter
@@ -42,8 +42,19 @@ class DepthParameters(ModelParameters):
     )
 
     def check(self) -> None:
+        super().check()
         if self.min_depth >= self.max_depth:
             raise ValueError(f"min_depth {self.min_depth} must be less than max_depth {self.max_depth}")
+
+
+@dataclass(frozen=True)
+class DepthOutputs:
+    """The topics of one camera."""
+
+    depth: ImageOutput
+    camera_info: CalibrationOutput
+    points: PointsOutput
+    overlay: ImageOutput
 
 
 class DepthNode(ModelNode):
@@ -56,27 +67,30 @@ class DepthNode(ModelNode):
     def __init__(self, name: str = "depth_node", **options: object) -> None:
         super().__init__(name, **options)
 
-    def create_outputs(self) -> None:
-        self._depth = self.add_output(ImageOutput, "depth")
-        self._camera_info = self.add_output(CalibrationOutput, "depth/camera_info")
-        self._points = self.add_output(PointsOutput, "depth/points")
-        self._overlay = self.add_output(ImageOutput, "depth/overlay")
+    def create_outputs(self, stream: Stream) -> DepthOutputs:
+        return DepthOutputs(
+            self.add_output(stream, ImageOutput, "depth"),
+            self.add_output(stream, CalibrationOutput, "depth/camera_info"),
+            self.add_output(stream, PointsOutput, "depth/points"),
+            self.add_output(stream, ImageOutput, "depth/overlay"),
+        )
 
     def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
         assert self.engine
         parameters, header = self.parameters, job.frame.header
-        pixels = self._depth.pixels(job.fit.source, "32FC1")
+        topics: DepthOutputs = job.stream.results
+        pixels = topics.depth.pixels(job.fit.source, "32FC1")
         depth = task.parse(outputs, job.fit, self.engine.config, parameters.min_depth, parameters.max_depth, pixels)
-        if self._depth.wanted:
-            self._depth.publish(Image(depth.metres, "32FC1"), header)
-        if self._camera_info.wanted and job.calibration:
-            self._camera_info.publish(job.calibration, header)
-        if self._points.wanted and depth.camera:
+        if topics.depth.wanted:
+            topics.depth.publish(Image(depth.metres, "32FC1"), header)
+        if topics.camera_info.wanted and job.calibration:
+            topics.camera_info.publish(job.calibration, header)
+        if topics.points.wanted and depth.camera:
             points, colors = self._cloud(job, depth.metres, depth.camera)
-            self._points.publish(points, header, colors)
-        if self._overlay.wanted:
+            topics.points.publish(points, header, colors)
+        if topics.overlay.wanted:
             picture = task.overlay(to_color(job.image, "bgr"), depth, parameters.overlay_opacity)
-            self._overlay.publish(Image(picture, "bgr8"), header)
+            topics.overlay.publish(Image(picture, "bgr8"), header)
 
     def _cloud(self, job: Job, metres: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray | None]:
         parameters = self.parameters

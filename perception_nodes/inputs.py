@@ -60,21 +60,28 @@ class ImageInput:
     What a node of this process publishes, raw images and their calibration, comes through the exchange instead.
 
     Args:
+        prefix: of the topics' names, such as "front/"; empty for the only camera of a node.
         deliver: called with every frame, on the executor or in the publishing node's thread; must return at once.
         refuse: called with a sentence for every frame or calibration that is not usable.
     """
 
     def __init__(
-        self, node: Node, transport: str, deliver: Callable[[Frame], None], refuse: Callable[[str], None]
+        self,
+        node: Node,
+        transport: str,
+        deliver: Callable[[Frame], None],
+        refuse: Callable[[str], None],
+        prefix: str = "",
     ) -> None:
         self._node, self._deliver, self._refuse = node, deliver, refuse
         self._type = CompressedImage if transport == "compressed" else ImageMessage
         suffix = "/compressed" if transport == "compressed" else ""
-        self.topic = node.resolve_topic_name("image") + suffix
-        self.info_topic = node.resolve_topic_name("camera_info")
+        self.topic = node.resolve_topic_name(f"{prefix}image") + suffix
+        self._info_name = f"{prefix}camera_info"
+        self.info_topic = node.resolve_topic_name(self._info_name)
         # rclpy remaps every name it is given, so a resolved one may fall under a second rule. Only image_transport's
         # suffix, which comes after remapping, leaves no other way.
-        self._name = self.topic if suffix else "image"
+        self._name = self.topic if suffix else f"{prefix}image"
         self._calibration: Calibration | None = None
         self._informed = False
         self._info = b""
@@ -107,7 +114,7 @@ class ImageInput:
         self._infos = None
         if not here:
             self._infos = self._node.create_subscription(
-                CameraInfo, "camera_info", self._on_info, SENSOR_DATA, raw=True
+                CameraInfo, self._info_name, self._on_info, SENSOR_DATA, raw=True
             )
 
     def _switch_images(self, here: bool) -> None:
@@ -143,7 +150,7 @@ class ImageInput:
     def _hand_on(self, header: Header, source: Any, stages: dict[str, float]) -> None:
         self._last = time.monotonic()
         self._silence_reported = False
-        due = not self._informed and self._node.count_publishers("camera_info") > 0
+        due = not self._informed and self._node.count_publishers(self._info_name) > 0
         self._deliver(Frame(header, source, self._calibration, due, stages))
 
     def _on_calibration(self, calibration: Calibration | Camera) -> None:
@@ -184,7 +191,7 @@ class ImageInput:
             return "a node of this process publishes it but is silent"
         publishers = self._node.get_publishers_info_by_topic(self._name)
         if not publishers:
-            return "nobody publishes it; start the camera, or remap `image` to its topic"
+            return f"nobody publishes it; start the camera, or remap `{self._name}` to its topic"
         found = []
         for publisher in publishers:
             who = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"

@@ -1,10 +1,12 @@
-"""The base of the nodes that run a model on images: one engine, one image input, one worker."""
+"""The base of the nodes that run a model on images: one engine and one worker for the images of all its cameras."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import cv2
@@ -21,6 +23,7 @@ from perception.tasks.geometry import Camera, Fit, Rectifier
 from perception.tasks.image import Image, preprocess, to_color
 
 AnyOutput = TypeVar("AnyOutput", bound=Output)
+_CAMERA = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 ERROR_PERIOD = 5.0
 """Seconds between two log lines about frames that failed; all of them are counted."""
 
@@ -34,17 +37,48 @@ class ModelParameters(NodeParameters):
     precision: str = parameter("auto", "Precision of the engine; auto takes the one that the build found fastest.")
     threads: int = parameter(0, "Threads of the runtime; 0 means all cores.", minimum=0, maximum=256)
     opencv_threads: int = parameter(1, "Threads of OpenCV; 0 means all cores.", minimum=0, maximum=256)
+    cameras: str = parameter(
+        "", "Names of several cameras, separated by spaces: topics are NAME/image and so on, and one engine serves all."
+    )
     image_transport: str = parameter("raw", "How images come: raw, or compressed (JPEG, PNG).", choices=TRANSPORTS)
     rectify: bool = parameter(False, "Undo lens distortion first; outputs then belong to the rectified image.")
     input_timeout: float = parameter(
         5.0, "Seconds without an image before the node says why.", live=True, minimum=0.1, maximum=3600.0
     )
 
+    def check(self) -> None:
+        names = self.cameras.split()
+        if wrong := [name for name in names if not _CAMERA.fullmatch(name)]:
+            raise ValueError(f"camera {wrong[0]!r} is no ROS name, such as front or left/wide")
+        if len(set(names)) < len(names):
+            raise ValueError(f"cameras {self.cameras!r} names one twice")
+
+
+@dataclass
+class Stream:
+    """One of a node's cameras: its topics, its input while the node is active, and what is remembered of it."""
+
+    name: str
+    """Empty where the node has one camera only."""
+    results: Any = None
+    """What `create_outputs` returned."""
+    outputs: list[Output] = field(default_factory=list)
+    input: ImageInput | None = None
+    rectifier: tuple[Calibration, Rectifier] | None = None
+    advised: set[str] = field(default_factory=set)
+    published: int = 0
+
+    @property
+    def prefix(self) -> str:
+        """Of the names of its topics."""
+        return f"{self.name}/" if self.name else ""
+
 
 @dataclass
 class Job:
     """A frame made ready for the engine. Outputs belong to `image` and `calibration`, rectified if asked for."""
 
+    stream: Stream
     frame: Frame
     image: Image
     calibration: Calibration | Camera | None
@@ -55,7 +89,8 @@ class Job:
 class ModelNode(BaseNode):
     """Images in, results of one model out.
 
-    A subclass names its `task`, adds its outputs in `create_outputs` and publishes a frame's results in `publish`.
+    A subclass names its `task`, adds the outputs of one camera in `create_outputs` and publishes a frame's results in
+    `publish`. Cameras take turns, the newest image of each.
     """
 
     parameters_type: ClassVar[type[NodeParameters]] = ModelParameters
@@ -65,27 +100,24 @@ class ModelNode(BaseNode):
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(name, **options)
         self.engine: engines.Engine | None = None
-        self.outputs: list[Output] = []
-        self._input: ImageInput | None = None
-        self._rectifier: tuple[Calibration, Rectifier] | None = None
-        self._advised: set[str] = set()
+        self.streams: list[Stream] = []
         self._next_error = 0.0
-        self._worker: Worker[Frame, Job, dict[str, np.ndarray]] = Worker(
+        self._worker: Worker[tuple[Stream, Frame], Job, dict[str, np.ndarray]] = Worker(
             self._prepare, self._infer, self._finish, self._on_failed, lambda _: self.statistics.count("dropped")
         )
 
-    def create_outputs(self) -> None:
-        """Create the node's topics with `add_output`."""
+    def create_outputs(self, stream: Stream) -> Any:
+        """Create a camera's topics with `add_output`; what is returned is the stream's `results`."""
         raise AttributeError(f"{type(self).__name__} must define create_outputs")
 
     def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
         """Parse the engine's outputs and publish what is wanted, with `job.frame.header` in every message."""
         raise AttributeError(f"{type(self).__name__} must define publish")
 
-    def add_output(self, kind: type[AnyOutput], topic: str) -> AnyOutput:
-        """Create a topic that is withdrawn on cleanup."""
-        output = kind(self, topic)
-        self.outputs.append(output)
+    def add_output(self, stream: Stream, kind: type[AnyOutput], topic: str) -> AnyOutput:
+        """Create a topic of a camera that is withdrawn on cleanup."""
+        output = kind(self, f"{stream.prefix}{topic}")
+        stream.outputs.append(output)
         return output
 
     def setup(self) -> None:
@@ -96,84 +128,104 @@ class ModelNode(BaseNode):
         if config.task != self.task:
             raise ValueError(f"model {config.name!r} is for the task {config.task!r}; this node needs {self.task!r}")
         self.engine.run(np.zeros((1, *config.input_size, 3), np.uint8))  # the first run of a runtime is a slow one
-        self.create_outputs()
+        for name in parameters.cameras.split() or [""]:
+            self.streams.append(Stream(name))
+            self.streams[-1].results = self.create_outputs(self.streams[-1])
 
     def teardown(self) -> None:
-        for output in self.outputs:
-            output.close()
-        self.outputs = []
+        for stream in self.streams:
+            for output in stream.outputs:
+                output.close()
+        self.streams = []
         if self.engine:
             self.engine.close()
         self.engine = None
 
     def start(self) -> None:
-        self._advised.clear()
         self._worker.start()
-        self._input = ImageInput(self, self.parameters.image_transport, self._on_frame, self._on_bad_calibration)
+        for stream in self.streams:
+            stream.advised.clear()
+            stream.published = 0
+            stream.input = ImageInput(
+                self,
+                self.parameters.image_transport,
+                partial(self._on_frame, stream),
+                self._on_bad_calibration,
+                stream.prefix,
+            )
 
     def stop(self) -> None:
-        if self._input:
-            self._input.close()
-        self._input = None
+        for stream in self.streams:
+            if stream.input:
+                stream.input.close()
+            stream.input = None
         self._worker.stop()
 
     def watch(self) -> list[str]:
-        silence = self._input.silence(self.parameters.input_timeout) if self._input else ""
-        return [silence] if silence else []
+        inputs = [stream.input for stream in self.streams if stream.input]
+        return [silence for entrance in inputs if (silence := entrance.silence(self.parameters.input_timeout))]
 
     def describe(self) -> dict[str, str]:
-        return dict(self.engine.info) if self.engine else {}
+        engine = dict(self.engine.info) if self.engine else {}
+        return engine | {f"published_{stream.name}": str(stream.published) for stream in self.streams if stream.name}
 
-    def advise_once(self, topic: str, advice: str) -> None:
-        """Log a warning once for each activation."""
-        if topic not in self._advised:
-            self._advised.add(topic)
-            self.get_logger().warning(advice)
+    def advise_once(self, stream: Stream, topic: str, advice: str) -> None:
+        """Log a warning once for each camera and activation."""
+        if topic not in stream.advised:
+            stream.advised.add(topic)
+            self.get_logger().warning(f"{stream.name}: {advice}" if stream.name else advice)
 
-    def _on_frame(self, frame: Frame) -> None:
+    def _on_frame(self, stream: Stream, frame: Frame) -> None:
         self.statistics.count("received")
-        self._worker.put(frame)
+        self._worker.put((stream, frame), stream.name)
 
-    def _prepare(self, frame: Frame) -> Job | None:
+    def _prepare(self, arrival: tuple[Stream, Frame]) -> Job | None:
         assert self.engine
+        stream, frame = arrival
         start = time.perf_counter()
         frame.stages["wait"] = start - frame.arrived
-        if not any(output.wanted for output in self.outputs) or self._awaits_calibration(frame):
+        if not any(output.wanted for output in stream.outputs) or self._awaits_calibration(stream, frame):
             self.statistics.count("skipped")
             return None
         image = frame.image
         decoded = time.perf_counter()
-        image, calibration = self._rectified(image, frame.calibration)
+        image, calibration = self._rectified(stream, image, frame.calibration)
         camera = calibration.camera if isinstance(calibration, Calibration) else calibration
         fit = Fit.of(image.size, self.engine.config, camera)
         tensor = preprocess(image, self.engine.config, fit)
         frame.stages |= {"decode": decoded - start, "preprocess": time.perf_counter() - decoded}
-        return Job(frame, image, calibration, fit, tensor)
+        return Job(stream, frame, image, calibration, fit, tensor)
 
-    def _awaits_calibration(self, frame: Frame) -> bool:
+    def _awaits_calibration(self, stream: Stream, frame: Frame) -> bool:
         """Depth without the lens's scale is wrong: where a calibration is published, the first frames wait for it."""
         if frame.calibration is not None:
             return False
         if frame.calibration_due:
             return True
+        topic = stream.input.info_topic if stream.input else "camera_info"  # none: deactivated meanwhile
         self.advise_once(
+            stream,
             "uncalibrated",
-            f"no usable calibration on {self.resolve_topic_name('camera_info')}: results assume the lens the model was "
+            f"no usable calibration on {topic}: results assume the lens the model was "
             "trained with, and nothing that needs points in space is published",
         )
         return False
 
-    def _rectified(self, image: Image, calibration: Calibration | None) -> tuple[Image, Calibration | Camera | None]:
+    def _rectified(
+        self, stream: Stream, image: Image, calibration: Calibration | None
+    ) -> tuple[Image, Calibration | Camera | None]:
         if calibration is None or not calibration.distorted:
             return image, calibration
         if not self.parameters.rectify:
             self.advise_once(
-                "distorted", "the image is not rectified: results follow the lens's distortion; set rectify:=true"
+                stream,
+                "distorted",
+                "the image is not rectified: results follow the lens's distortion; set rectify:=true",
             )
             return image, calibration
-        if self._rectifier is None or self._rectifier[0] != calibration:
-            self._rectifier = calibration, calibration.rectifier()
-        rectifier = self._rectifier[1]
+        if stream.rectifier is None or stream.rectifier[0] != calibration:
+            stream.rectifier = calibration, calibration.rectifier()
+        rectifier = stream.rectifier[1]
         return Image(rectifier(to_color(image, "bgr")), "bgr8"), rectifier.camera
 
     def _infer(self, job: Job) -> dict[str, np.ndarray]:
@@ -198,8 +250,9 @@ class ModelNode(BaseNode):
             stages["age"] = stages["transport"] + here
         self.statistics.time(stages)
         self.statistics.count("published")
+        job.stream.published += 1
 
-    def _on_failed(self, _frame: Frame, error: Exception) -> None:
+    def _on_failed(self, _arrival: tuple[Stream, Frame], error: Exception) -> None:
         self._refuse("failed", str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
 
     def _on_bad_calibration(self, reason: str) -> None:

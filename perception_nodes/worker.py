@@ -1,10 +1,10 @@
-"""One frame at a time through an engine, the newest first, with the work around it overlapped."""
+"""One frame at a time through an engine, the newest of each source, with the work around it overlapped."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -33,6 +33,8 @@ class Duration:
 class Worker(Generic[Item, Job, Result]):
     """Takes the newest item through `prepare`, `infer` and `finish`; never a queue, so age does not grow under load.
 
+    Where several sources feed it, each has a slot of its own for its newest item, and they take turns.
+
     Two threads do the three steps hand over hand: while one infers, the other publishes the result before or prepares
     the item after. Each step is done by one thread at a time and items keep their order. The next item is taken only
     when the engine is about to be free: taken earlier, it would wait and grow old; later, the engine would idle.
@@ -59,18 +61,20 @@ class Worker(Generic[Item, Job, Result]):
         self._failed, self._dropped = failed, dropped
         self._preparing, self._inferring, self._finishing = threading.Lock(), threading.Lock(), threading.Lock()
         self._changed = threading.Condition()  # guards what follows; held for moments only
-        self._newest: Item | None = None
+        self._newest: dict[Hashable, Item] = {}
+        """Slot to item, the slot first that has waited longest: a newer item takes the older one's turn."""
         self._stopped = True
         self._infer_start: float | None = None
         self._infer_duration, self._prepare_duration = Duration(), Duration()
         self._threads: list[threading.Thread] = []
 
-    def put(self, item: Item) -> None:
-        """Offer an item; it replaces one that still waits. Returns at once. Without effect before `start`."""
+    def put(self, item: Item, slot: Hashable = None) -> None:
+        """Offer an item; it replaces one that waits in its slot. Returns at once. Without effect before `start`."""
         with self._changed:
             if self._stopped:
                 return
-            replaced, self._newest = self._newest, item
+            replaced = self._newest.get(slot)
+            self._newest[slot] = item
             self._changed.notify()  # one thread at most waits in `_take`
         if replaced is not None:
             self._dropped(replaced)
@@ -89,13 +93,13 @@ class Worker(Generic[Item, Job, Result]):
         """Finish what the engine has begun, drop what waits for it, and return when no step runs any more."""
         with self._changed:
             self._stopped = True
-            waiting, self._newest = self._newest, None
+            waiting, self._newest = self._newest, {}
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
         self._threads = []
-        if waiting is not None:
-            self._dropped(waiting)
+        for item in waiting.values():
+            self._dropped(item)
 
     def _serve(self) -> None:
         while self._serve_one():
@@ -141,13 +145,12 @@ class Worker(Generic[Item, Job, Result]):
         return True
 
     def _take(self) -> Item | None:
-        """The newest item, once the engine is about to be free; None when stopped."""
+        """The newest item whose turn it is, once the engine is about to be free; None when stopped."""
         with self._changed:
             while not self._stopped:
-                delay = None if self._newest is None else self._seconds_to_start()
+                delay = self._seconds_to_start() if self._newest else None
                 if delay is not None and delay <= 0:
-                    item, self._newest = self._newest, None
-                    return item
+                    return self._newest.pop(next(iter(self._newest)))
                 self._changed.wait(delay)
             return None
 
@@ -170,5 +173,5 @@ class Worker(Generic[Item, Job, Result]):
             with self._changed:
                 self._infer_start = None
                 self._infer_duration.add(time.perf_counter() - start)
-                if self._newest is not None:  # woken for nothing, the other thread would only delay this one
+                if self._newest:  # woken for nothing, the other thread would only delay this one
                     self._changed.notify()

@@ -92,7 +92,8 @@ class MetricTeacher:
         Args:
             images: RGB in [0, 1], (N, 3, H, W).
         """
-        images = F.interpolate(images, self.config.input_size, mode="bilinear", align_corners=False, antialias=True)
+        if images.shape[-2:] != self.config.input_size:
+            images = F.interpolate(images, self.config.input_size, mode="bilinear", align_corners=False, antialias=True)
         images = images if self.config.color == "rgb" else images.flip(1)
         metres = self.network.to(images.device)(self.normalize.to(images.device)(images))
         return metres * self.scale, tuple(self.features)

@@ -199,7 +199,7 @@ def depths(graph: Graph, source: ImageSourceNode) -> dict[int, np.ndarray]:
     robot = graph.add(Robot("depth", name="listener"))
     depth = graph.add(DepthNode(namespace="/robot", parameter_overrides=overrides()))
     assert depth.autostart()
-    wait_until(lambda: depth.outputs[0].wanted, what="the listener")
+    wait_until(lambda: depth.streams[0].results.depth.wanted, what="the listener")
     assert source.autostart()
     wait_until(lambda: len(robot.got["depth"]) == 10, 20, "ten depth maps")
     counts = depth.statistics.counts

@@ -345,3 +345,36 @@ def test_a_duration_follows_its_mean_and_how_far_it_strays() -> None:
         wild.add(0.01 + (0.004 if index % 2 else -0.004))
     assert steady.mean == pytest.approx(0.01) and steady.deviation < 1e-6
     assert wild.mean == pytest.approx(0.01, abs=0.002) and wild.deviation == pytest.approx(0.004, rel=0.3)
+
+
+def test_slots_take_turns_with_the_newest_of_each() -> None:
+    """A source that floods its slot gets no more than its turn."""
+    recorder = Recorder()
+    gate = recorder.hold("infer", 1)
+    with serving(recorder):
+        recorder.worker.put(1, "a")
+        until(lambda: recorder.running("infer", 1), "the engine to be busy")
+        recorder.worker.put(2, "a")
+        until(lambda: recorder.reached("prepare", 2, "end"), "the next item to be ready")
+        for item, slot in ((3, "a"), (4, "a"), (5, "b"), (6, "a"), (7, "b"), (8, "c")):
+            recorder.worker.put(item, slot)
+        assert recorder.dropped == [3, 4, 5]
+        gate.set()
+        until(lambda: recorder.reached("finish", 8, "end"), "the last slot")
+    assert recorder.done("finish") == [1, 2, 6, 7, 8]
+    assert recorder.dropped == [3, 4, 5] and not recorder.failed
+
+
+def test_stop_drops_what_waits_in_every_slot() -> None:
+    recorder = Recorder()
+    gate = recorder.hold("infer", 1)
+    with serving(recorder):
+        recorder.worker.put(1, "a")
+        until(lambda: recorder.running("infer", 1), "the engine to be busy")
+        recorder.worker.put(2, "a")
+        until(lambda: recorder.reached("prepare", 2, "end"), "the next item to be ready")
+        recorder.worker.put(3, "a")
+        recorder.worker.put(4, "b")
+        threading.Timer(0.2, gate.set).start()
+        recorder.worker.stop()
+    assert recorder.done("finish") == [1] and sorted(recorder.dropped) == [2, 3, 4]
