@@ -6,9 +6,13 @@ import argparse
 import math
 import shlex
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+PLAYED = 0.97
+"""Share of a rate that must really have been sent for the rate to count."""
 
 if TYPE_CHECKING:
     from perception.evaluation.bags import Bag
@@ -36,29 +40,40 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--search", action="store_true", help="look for the highest input without, and with 1 %% loss")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="a run of so many minutes, as recorded")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a run at a rate (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("out/bench"), help="folder for report, plots and logs")
+    parser.add_argument("--out", type=Path, default=Path("out/bench"), help="folder for report and logs")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, and write the report."""
+    from perception.evaluation.conversion import to_ros2
+    from perception.nodes.session import isolate
+
+    asked = {"--rounds": args.rounds, "--seconds": args.seconds, "--soak": args.soak}
+    asked |= {f"--rate {rate:g}": rate for rate in args.rate}
+    if wrong := [f"{name} ({value:g})" for name, value in asked.items() if value is not None and value <= 0]:
+        raise ValueError(f"{', '.join(wrong)} cannot be measured; give numbers above 0")
+    isolate()  # the bag's clock, transforms and images must not reach a robot that runs
+    args.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="perception-") as scratch:
+        return _bench(args, to_ros2(args.bag, Path(scratch)))
+
+
+def _bench(args: argparse.Namespace, path: Path) -> int:
+    """With the bag as one of ROS 2."""
     from perception.evaluation.bags import Bag, choose_images
     from perception.evaluation.replay_report import markdown, write_report
     from perception.evaluation.replayed import depth_scores
     from perception.nodes.bag_bench import BagBench
-    from perception.nodes.session import keep_local, machine
+    from perception.nodes.session import machine
 
-    if args.rounds < 1 or args.seconds <= 0 or any(rate <= 0 for rate in args.rate):
-        raise ValueError("rounds, seconds and rates must be more than 0")
-    keep_local()
-    args.out.mkdir(parents=True, exist_ok=True)
-    with Bag(args.bag) as bag:
+    with Bag(path) as bag:
         images = choose_images(bag, args.images)
         info = bag.camera_info_topic(images)
         about = _about(bag, images)
         truth = _truth(bag, images)
         transforms = [topic for topic in ("/tf", "/tf_static") if bag.counts.get(topic)]
-    bench = BagBench(args.bag, tuple(topic for topic in (info, *transforms) if topic), args.out)
+    bench = BagBench(path, tuple(topic for topic in (info, *transforms) if topic), args.out)
     subjects = [_subject([args.pipeline, *args.arguments], args.host, images, info, args.output)]
     if args.compare:
         host = args.compare_host or args.host
@@ -68,9 +83,11 @@ def run(args: argparse.Namespace) -> int:
         for subject, entry in zip(subjects, entries, strict=True):
             for asked in _asked(args):
                 print(f"{subject.name}: {_words(asked)}", flush=True)
-                trial = bench.run(subject, **asked, keep=truth is not None and subject.output.endswith("depth"))
-                if truth is not None and trial.kept:
+                trial = bench.run(subject, **asked, keep=truth)
+                if trial.kept:
                     trial.figures["accuracy"] = depth_scores(trial.kept, truth)
+                    if trial.figures["accuracy"] is None:
+                        print(f"no accuracy: no result of {subject.output} has the size of the bag's true depth")
                 entry["runs"].append(trial.figures)
             if args.search and number == 0:
                 entry["highest_hz"] = _search(bench, subject, args.seconds)
@@ -93,14 +110,17 @@ def _subject(words: list[str], host: str, images: str, info: str | None, output:
     from perception.nodes.pipeline import pipeline_names
     from perception.nodes.subject import any_command, our_pipeline
 
-    if len(words) == 1 and " " in words[0]:
-        return any_command(words[0], images, output)
     if words[0] not in pipeline_names():
-        return any_command(shlex.join(words), images, output)
+        if len(words) == 1 and " " not in words[0]:
+            raise ValueError(
+                f"there is no pipeline {words[0]}; there are: {', '.join(pipeline_names())}; for another give, in "
+                "quotes, the command that starts it, and its --output"
+            )
+        return any_command(words[0] if len(words) == 1 else shlex.join(words), images, output)
     pairs = [word.partition(":=") for word in words[1:]]
     if wrong := [name for name, separator, _ in pairs if not separator]:
         raise ValueError(f"argument {wrong[0]!r} is not understood; write name:=value")
-    return our_pipeline(words[0], {name: text for name, _, text in pairs}, images, info, host)
+    return our_pipeline(words[0], {name: text for name, _, text in pairs}, images, info, host, output)
 
 
 def _entry(bench: BagBench, subject: Subject) -> dict[str, Any]:
@@ -132,11 +152,19 @@ def _search(bench: BagBench, subject: Subject, seconds: float) -> dict[str, floa
 
     def loss(rate: float) -> float:
         if rate not in losses:
-            losses[rate] = bench.run(subject, rate, seconds).passage.loss
-            print(f"{subject.name}: {rate:.1f} Hz loses {losses[rate]:.2%}", flush=True)
+            trial = bench.run(subject, rate, seconds)
+            sent = trial.figures["input_hz"]
+            print(f"{subject.name}: {rate:.1f} Hz loses {trial.passage.loss:.2%}", flush=True)
+            if sent < PLAYED * rate:
+                print(f"the player reached only {sent:.1f} Hz: such a rate is not counted", flush=True)
+            losses[rate] = trial.passage.loss if sent >= PLAYED * rate else 1.0
         return losses[rate]
 
     begin = bench.run(subject, seconds=seconds, one_by_one=True).figures["output_hz"]
+    if begin <= 0:
+        raise ValueError(
+            f"{subject.name} gave no two results on {subject.output}, one by one; see the logs in {bench.out}"
+        )
     found = {share: highest_rate(loss, begin, share) for share in (0.0, 0.01)}
     return {f"{share:g}": None if rate is None else round(rate, 1) for share, rate in found.items()}
 
@@ -154,15 +182,15 @@ def _about(bag: Bag, images: str) -> dict[str, Any]:
     }
 
 
-def _truth(bag: Bag, images: str) -> dict[int, Any] | None:
-    """True depth by stamp, thinned as results are; None where the bag has none."""
+def _truth(bag: Bag, images: str) -> dict[int, Any]:
+    """True depth by stamp, thinned as results are; nothing where the bag has none."""
     from perception.evaluation.bags import true_depth_topic
     from perception.nodes.bag_bench import STRIDE
     from perception.tasks.messages import image_from_message, metres_of
 
     topic = true_depth_topic(bag, images)
     if topic is None:
-        return None
+        return {}
     return {
         recorded.stamp: metres_of(image_from_message(recorded.message))[::STRIDE, ::STRIDE].copy()
         for recorded in bag.messages([topic])
@@ -170,21 +198,22 @@ def _truth(bag: Bag, images: str) -> dict[int, Any] | None:
 
 
 def _ratios(entries: list[dict[str, Any]]) -> dict[str, float | None]:
-    """The second over the first, of medians over all runs."""
+    """The second over the first, for each way in which images came: of medians over the rounds."""
     import numpy as np
 
-    def median(entry: dict[str, Any], read: Any) -> float:
-        values = [value for run in entry["runs"] if (value := read(run)) is not None]
-        return float(np.median(values)) if values else math.nan
-
     figures = {
-        "latency p50": lambda run: run["latency_ms"] and run["latency_ms"]["p50"],
-        "latency p99": lambda run: run["latency_ms"] and run["latency_ms"]["p99"],
+        "latency p50": lambda run: (run["latency_ms"] or {}).get("p50"),
+        "latency p99": lambda run: (run["latency_ms"] or {}).get("p99"),
         "output Hz": lambda run: run["output_hz"],
         "jitter": lambda run: run["jitter_ms"],
         "cores": lambda run: sum(process["cores"] for process in run["processes"].values()),
         "memory": lambda run: sum(process["memory_mib"] for process in run["processes"].values()),
     }
-    first, second = entries
-    found = {name: (median(first, read), median(second, read)) for name, read in figures.items()}
-    return {name: round(b / a, 3) if a > 0 and math.isfinite(b) else None for name, (a, b) in found.items()}
+    ratios: dict[str, float | None] = {}
+    for asked in dict.fromkeys(run["asked"] for run in entries[0]["runs"]):
+        for name, read in figures.items():
+            values = [[read(run) for run in entry["runs"] if run["asked"] == asked] for entry in entries]
+            known = all(found and None not in found for found in values)
+            first, second = (float(np.median(found)) if known else math.nan for found in values)
+            ratios[f"{asked}: {name}"] = round(second / first, 3) if first > 0 else None
+    return ratios

@@ -37,6 +37,9 @@ def run(args: argparse.Namespace) -> int:
     from perception.evaluation.bags import Bag, BagWriter
     from perception.evaluation.conversion import Conversion, convert, to_ros2
 
+    if args.out.exists():
+        raise FileExistsError(f"{args.out} exists; remove it or give another name")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     conversion = Conversion(
         tuple(args.topics), args.start, args.duration, args.stamps, args.begin, args.images, args.quality
     )

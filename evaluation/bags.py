@@ -58,6 +58,12 @@ class Raw:
     types: Typestore
     """Knows its type."""
 
+    @property
+    def begins_with_header(self) -> bool:
+        """Whether the message's first field is a std_msgs/Header, as that of images is."""
+        _, fields = self.types.fielddefs[self.kind]
+        return bool(fields) and fields[0][0] == "header"
+
     def replace(self, **changes: Any) -> Raw:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)

@@ -15,7 +15,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from perception.evaluation import bags
 from perception.evaluation.bags import IMAGE_TYPES, Bag, BagWriter, Raw
-from perception.tasks.messages import MessageError, image_from_message, stamp_of
+from perception.tasks.messages import MessageError, image_from_message, stamp_in, with_stamp
 
 REORDERED = 5_000_000_000
 """Nanoseconds by which messages may have been recorded too late and still be written in order."""
@@ -76,26 +76,28 @@ def to_ros2(path: Path, scratch: Path) -> Path:
 def convert(bag: Bag, writer: BagWriter, conversion: Conversion, report: Callable[[str], None] = print) -> int:
     """Write what the conversion makes of a bag of ROS 2, in the order of the new times; the number of messages.
 
-    Messages that need no change are copied byte by byte, whatever their type. An image that cannot be read stays as it
-    is, and is reported.
+    Messages that need no change are copied byte by byte, whatever their type. An image that cannot be read keeps its
+    form, and is reported.
 
     Raises:
-        ValueError: a topic that the bag lacks or that two others would become, or a message that is damaged.
+        ValueError: a topic that the bag lacks or that two others would become.
     """
     targets = _targets(bag, conversion)
     start = bag.start + round(1e9 * conversion.start)
     stop = None if conversion.duration is None else start + round(1e9 * conversion.duration)
+    # Messages without a header, of transforms for instance, go with the last one that has one: here, the first.
+    lag = next((lag for raw in bag.raw(targets, start, stop) if (lag := _lag(bag, raw, conversion)) is not None), 0)
     move: int | None = None
     count = 0
     waiting: list[tuple[int, int, Raw]] = []
     for raw in bag.raw(targets, start, stop):
+        own = _lag(bag, raw, conversion)
+        lag = lag if own is None else own
         if move is None:
-            move = 0 if conversion.begin is None else round(1e9 * conversion.begin) - raw.time
-        try:
-            changed = _converted(bag, raw, targets[raw.topic], conversion, move)
-        except MessageError as error:
-            report(f"a message of {raw.topic} stays as it is: {error}")
-            changed = raw.replace(time=raw.time + move)
+            move = 0 if conversion.begin is None else round(1e9 * conversion.begin) - (raw.time - lag)
+        changed = _restamped(bag, raw, conversion, move, report).replace(time=raw.time - lag + move)
+        if targets[raw.topic] != raw.topic:
+            changed = _other_image(bag, changed, targets[raw.topic], conversion, report)
         heapq.heappush(waiting, (changed.time, count, changed))
         count += 1
         while waiting[0][0] < changed.time - REORDERED:
@@ -111,7 +113,8 @@ def _targets(bag: Bag, conversion: Conversion) -> dict[str, str]:
     for topic in conversion.topics or sorted(bag.types):
         kind = bag.types.get(topic)
         if conversion.images == "raw" and kind == IMAGE_TYPES[1]:
-            targets[topic] = topic.removesuffix("/compressed")
+            name = topic.removesuffix("/compressed")
+            targets[topic] = name if name != topic else f"{topic}/raw"
         elif conversion.images in ("jpeg", "png") and kind == IMAGE_TYPES[0] and not _is_metric(bag, topic):
             targets[topic] = f"{topic}/compressed"
         else:
@@ -129,40 +132,60 @@ def _is_metric(bag: Bag, topic: str) -> bool:
     return bag.counts[topic] > 0 and bags.encoding_of(bag, topic) == "32FC1"
 
 
-def _converted(bag: Bag, raw: Raw, target: str, conversion: Conversion, move: int) -> Raw:
-    """A message under its new topic, type, time and stamps.
+def _lag(bag: Bag, raw: Raw, conversion: Conversion) -> int | None:
+    """How much later than its header says a message was recorded; None if that is not asked for or not said."""
+    if conversion.stamps != "header":
+        return 0
+    if not raw.begins_with_header:
+        return None
+    stamp = stamp_in(raw.data)
+    return raw.time - stamp if stamp else None
 
-    Raises:
-        MessageError: it cannot be read.
-    """
-    if target == raw.topic and conversion.stamps == "keep" and not move:
+
+def _restamped(bag: Bag, raw: Raw, conversion: Conversion, move: int, report: Callable[[str], None]) -> Raw:
+    """A message with its headers as the conversion wants them; as it is where it cannot be read."""
+    if conversion.stamps != "recorded" and not move:
         return raw
-    message = bag.read(raw)
-    time = raw.time
-    if conversion.stamps == "header" and hasattr(message, "header"):  # of transforms, some are stamped long before
-        time = stamp_of(message) or time
+    try:
+        message = bag.read(raw)
+    except MessageError as error:
+        report(f"a message keeps its stamp: {error}")
+        return raw
     for stamp in _stamps(message):
         own = raw.time if conversion.stamps == "recorded" else stamp.sec * 1_000_000_000 + stamp.nanosec
         if own:  # zero: never set
             stamp.sec, stamp.nanosec = divmod(own + move, 1_000_000_000)
-    if target != raw.topic:
-        message = _image(message, conversion)
-    return bags.packed(raw, message).replace(topic=target, time=time + move)
+    return bags.packed(raw, message)
 
 
 def moved(bag: Bag, raw: Raw, nanoseconds: int) -> Raw:
-    """A message of a bag of ROS 2 as if all had happened so much later: its recording, and its headers that are set."""
+    """A message of a bag of ROS 2 as if all had happened so much later: its recording, and its headers that are set.
+
+    An image is not unpacked for that: where the header comes first, its bytes are changed.
+    """
     if not nanoseconds:
         return raw
-    return _converted(bag, raw, raw.topic, Conversion(), nanoseconds)
+    later = raw.replace(time=raw.time + nanoseconds)
+    if not raw.begins_with_header:
+        return _restamped(bag, later, Conversion(), nanoseconds, lambda _: None)
+    stamp = stamp_in(raw.data)
+    return later.replace(data=with_stamp(raw.data, stamp + nanoseconds)) if stamp else later
 
 
-def _image(message: Any, conversion: Conversion) -> Any:
-    image = image_from_message(message)
+def _other_image(bag: Bag, raw: Raw, target: str, conversion: Conversion, report: Callable[[str], None]) -> Raw:
+    """An image in the form, and on the topic, that it is to have; as it is where it cannot be read."""
+    try:
+        message = bag.read(raw)
+        image = image_from_message(message)
+    except MessageError as error:
+        report(f"a message of {raw.topic} stays as it is: {error}")
+        return raw
     if conversion.images == "raw":
-        return bags.image_message(image, message.header)
-    kind = "png" if image.data.dtype.itemsize > 1 else conversion.images  # JPEG has 8 bits
-    return bags.compressed_message(image, message.header, kind, conversion.quality)
+        made = bags.image_message(image, message.header)
+    else:
+        kind = "png" if image.data.dtype.itemsize > 1 else conversion.images  # JPEG has 8 bits
+        made = bags.compressed_message(image, message.header, kind, conversion.quality)
+    return bags.packed(raw, made).replace(topic=target)
 
 
 def _stamps(message: Any) -> Iterator[Any]:

@@ -26,7 +26,6 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts.append(_conditions(report))
     parts += [_runs(report), _rates(subjects), _ratios(report.get("ratios", {}))]
     parts += [_stages(subject) for subject in subjects]
-    parts.append("\n".join(f"![{plot}]({plot})" for plot in report.get("plots", ())))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -88,7 +87,7 @@ def _ratios(ratios: Mapping[str, float | None]) -> str:
 
 
 def _stages(subject: Mapping[str, Any]) -> str:
-    """Of the first run, in which images come as they were recorded."""
+    """Of the first run."""
     run = subject["runs"][0]
     parts = []
     for name, node in run["nodes"].items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
 from perception.evaluation.replayed import Passage, growth
-from perception.nodes.bag_player import message_type, stamp_in
-from perception.nodes.convert import image_from_message
+from perception.nodes.bag_player import message_type
+from perception.nodes.convert import MessageError, image_from_message
 from perception.nodes.diagnostics import counts_of, device_temperature, engine_of, stages_of
-from perception.nodes.session import Observer, Session
+from perception.nodes.session import Observer, Session, SessionError
 from perception.nodes.subject import Subject
+from perception.tasks.messages import metres_of, stamp_in
 
 PLAYER = "/perception_bench/bag_player"
 SETTLE = 1.0
@@ -39,10 +40,11 @@ STRIDE = 4
 class Watcher(Observer):
     """Notes when each result arrives, and keeps the results where they are to be compared with the truth."""
 
-    def __init__(self, output: str, keep: bool) -> None:
+    def __init__(self, output: str, keep: Collection[int]) -> None:
         super().__init__("watcher", "/perception_bench")
         self._output, self._keep, self._kind = output, keep, None
         self.arrived: list[tuple[int, int]] = []
+        self.unreadable = 0
         self.kept: dict[int, np.ndarray] = {}
 
     def subscribe(self) -> bool:
@@ -60,9 +62,12 @@ class Watcher(Observer):
         now = time.monotonic_ns()
         stamp = stamp_in(data)
         self.arrived.append((stamp, now))
-        if self._keep:
-            image = image_from_message(deserialize_message(data, self._kind))
-            self.kept[stamp] = image.data[::STRIDE, ::STRIDE].copy()
+        if stamp in self._keep:
+            try:
+                metres = metres_of(image_from_message(deserialize_message(data, self._kind)))
+                self.kept[stamp] = metres[::STRIDE, ::STRIDE].copy()
+            except (MessageError, AttributeError):  # no image, or none of depth
+                self.unreadable += 1
 
 
 class Sampler:
@@ -85,6 +90,13 @@ class Sampler:
         self._stopped.set()
         self._thread.join()
         return {name: _usage(np.array(rows).reshape(-1, 3)) for name, rows in self._rows.items()}
+
+    def weather(self) -> dict[str, float | None]:
+        """Highest temperature and median clock, where the machine shows them."""
+        return {
+            "temperature_c": round(max(self.temperatures), 1) if self.temperatures else None,
+            "clock_mhz": round(float(np.median(self.megahertz))) if self.megahertz else None,
+        }
 
     def _run(self) -> None:
         while True:
@@ -159,7 +171,7 @@ class BagBench:
         rate: float = 0.0,
         seconds: float | None = None,
         one_by_one: bool = False,
-        keep: bool = False,
+        keep: Collection[int] = (),
     ) -> Trial:
         """Start the subject anew, play the bag, and end everything.
 
@@ -167,10 +179,10 @@ class BagBench:
             rate: images a second; 0: as they were recorded.
             seconds: how long, the bag starting again at its end; None: once through the bag.
             one_by_one: the next image when the last one's result has come.
-            keep: the results too.
+            keep: stamps of which the results, depth maps, are kept.
 
         Raises:
-            SessionError: a process ended, or nothing came.
+            SessionError: a process ended, a topic never appeared, or the bag could not be played to its end.
         """
         sent = self.out / "sent.npy"
         sent.unlink(missing_ok=True)
@@ -206,29 +218,34 @@ class BagBench:
             time.sleep(REPORTED)
             if seconds is None:
                 session.change_state(PLAYER, Transition.TRANSITION_DEACTIVATE)
-            arrived = np.array(watcher.arrived, np.int64).reshape(-1, 2)
-            passage = Passage(np.load(sent), arrived)
-            nodes = {name: _node(watcher.diagnostics.get(name, {})) for name in subject.nodes}
-            figures = {
-                "asked": "one by one" if one_by_one else f"{rate:g} Hz" if rate else "as recorded",
-                "ready_s": round(ready, 2),
-                "first_result_ms": round(float(arrived[0, 1] - passage.sent[0, 1]) / 1e6, 1) if len(arrived) else None,
-                **passage.summary(),
-                "lost_where": lost_where(passage, [node["counts"] for node in nodes.values() if node]),
-                "nodes": nodes,
-                "processes": usage,
-                "temperature_c": round(max(sampler.temperatures), 1) if sampler.temperatures else None,
-                "clock_mhz": round(float(np.median(sampler.megahertz))) if sampler.megahertz else None,
-            }
-            return Trial(passage, figures, watcher.kept)
+            passage = Passage(np.load(sent), np.array(watcher.arrived, np.int64).reshape(-1, 2))
+            asked = "one by one" if one_by_one else f"{rate:g} Hz" if rate else "as recorded"
+            figures = {"asked": asked, "ready_s": round(ready, 2)} | _figures(passage, watcher, subject)
+            return Trial(passage, figures | {"processes": usage} | sampler.weather(), watcher.kept)
 
     def _wait_for_end(self, session: Session, seconds: float | None) -> None:
         end = None if seconds is None else time.monotonic() + seconds
         while end is None or time.monotonic() < end:
             session.check()
-            if end is None and "has ended" in session.observer.diagnostics.get(PLAYER, {}).get("message", ""):
+            said = session.observer.diagnostics.get(PLAYER, {}).get("message", "")
+            if "ends early" in said:
+                raise SessionError(said)
+            if end is None and "has ended" in said:
                 return
             time.sleep(0.05)
+
+
+def _figures(passage: Passage, watcher: Watcher, subject: Subject) -> dict[str, Any]:
+    """What was sent and came, and what the nodes say."""
+    nodes = {name: _node(watcher.diagnostics.get(name, {})) for name in subject.nodes}
+    first = (passage.arrived[0, 1] - passage.sent[0, 1]) / 1e6 if len(passage.arrived) and len(passage.sent) else None
+    return {
+        "first_result_ms": None if first is None else round(float(first), 1),
+        **passage.summary(),
+        "unreadable": watcher.unreadable,
+        "lost_where": lost_where(passage, [node["counts"] for node in nodes.values() if node]),
+        "nodes": nodes,
+    }
 
 
 def lost_where(passage: Passage, counts: Sequence[Mapping[str, int]]) -> dict[str, int]:

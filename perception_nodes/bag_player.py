@@ -27,13 +27,12 @@ from perception.nodes.inputs import SENSOR_DATA
 from perception.nodes.node import BaseNode, NodeParameters, run_node
 from perception.nodes.outputs import RESULTS
 from perception.nodes.parameters import parameter
+from perception.tasks.messages import stamp_in
 
 TICK = 0.01
 """Seconds between two messages on /clock while nothing else happens."""
 ANSWER_SECONDS = 2.0
 """How long the next image waits for the answer to the last one, where images come as they are taken."""
-STAMP = slice(4, 12)
-"""Where the header's stamp lies in a serialised message that begins with one (OMG DDSI-RTPS, 10.2)."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,8 @@ class BagPlayerNode(BaseNode):
         self._clock_publisher: Any = None
         self._answers: Any = None
         self._answered = threading.Event()
+        self._awaited = 0
+        self._shown: int | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._sent: list[tuple[int, int]] = []
@@ -93,7 +94,7 @@ class BagPlayerNode(BaseNode):
         self._bag = self._scratch = None
 
     def start(self) -> None:
-        self._sent, self._state = [], ""
+        self._sent, self._state, self._shown = [], "", None
         self._stopped.clear()
         if self.parameters.answers:
             self._listen(self.parameters.answers)
@@ -123,9 +124,7 @@ class BagPlayerNode(BaseNode):
         types = dict(self.get_topic_names_and_types()).get(self.resolve_topic_name(topic))
         if not types:
             raise ValueError(f"nobody publishes {topic}, whose messages were to ask for the next image")
-        self._answers = self.create_subscription(
-            message_type(types[0]), topic, lambda _: self._answered.set(), SENSOR_DATA, raw=True
-        )
+        self._answers = self.create_subscription(message_type(types[0]), topic, self._on_answer, SENSOR_DATA, raw=True)
 
     def _run(self) -> None:
         """Send message by message, in a thread of its own, so that pacing blocks nobody."""
@@ -133,8 +132,9 @@ class BagPlayerNode(BaseNode):
             self._play()
         except Exception as error:
             self.statistics.fail("failed", str(error))
-            self.get_logger().error(f"bag {self.parameters.bag} ends early: {error}")
-        if not self._stopped.is_set():
+            self._state = f"bag {self.parameters.bag} ends early: {error}"
+            self.get_logger().error(self._state)
+        if not self._stopped.is_set() and not self._state:
             self._state = f"bag {self.parameters.bag} has ended after {len(self._sent)} images"
             self.get_logger().info(self._state)
 
@@ -145,9 +145,8 @@ class BagPlayerNode(BaseNode):
             counted = raw.topic == parameters.images
             first = raw.time if first is None else first
             if parameters.answers:
-                if counted and self._sent:
-                    self._answered.wait(ANSWER_SECONDS)
-                self._answered.clear()
+                if counted:
+                    self._wait_for_answer(raw)
             elif parameters.rate:
                 self._wait_until(begin + round(len(self._sent) * 1e9 / parameters.rate), raw.time)
             else:
@@ -155,6 +154,17 @@ class BagPlayerNode(BaseNode):
             if self._stopped.is_set():
                 return
             self._send(raw, counted)
+
+    def _wait_for_answer(self, raw: Raw) -> None:
+        """Wait for that of the last image, and from now on for that of this one."""
+        if self._sent and not self._answered.wait(ANSWER_SECONDS):
+            self.get_logger().warning(f"no answer on {self.parameters.answers} for {ANSWER_SECONDS:g} s; going on")
+        self._awaited = stamp_in(raw.data)
+        self._answered.clear()
+
+    def _on_answer(self, data: bytes) -> None:
+        if stamp_in(data) == self._awaited:
+            self._answered.set()
 
     def _messages(self) -> Iterator[Raw]:
         """The bag's messages; again and again if they are to loop, each time as much later as the bag lasts."""
@@ -165,21 +175,24 @@ class BagPlayerNode(BaseNode):
         offset = 0
         while not self._stopped.is_set():
             for raw in self._bag.raw(topics):
-                yield restamped(self._bag, raw, offset)
+                yield moved(self._bag, raw, offset)
             if not self.parameters.loop:
                 return
             offset += period
 
     def _wait_until(self, due: int, recorded: int) -> None:
         """Wait for a time of the steady clock, /clock running up to the time of the recording, nanoseconds both."""
+        whole = due - time.monotonic_ns()
+        begin = recorded - whole if self._shown is None else self._shown
         while (left := (due - time.monotonic_ns()) / 1e9) > 0:
             if left > TICK:
-                self._show_time(recorded - round(left * 1e9))
+                self._show_time(recorded - round((recorded - begin) * left * 1e9 / whole))
             if self._stopped.wait(min(left, TICK)):
                 return
 
     def _show_time(self, nanoseconds: int) -> None:
-        seconds, rest = divmod(max(nanoseconds, 0), 1_000_000_000)
+        self._shown = max(nanoseconds, self._shown or 0)  # it never goes back, whatever the rate
+        seconds, rest = divmod(self._shown, 1_000_000_000)
         self._clock_publisher.publish(Clock(clock=Time(sec=seconds, nanosec=rest)))
 
     def _send(self, raw: Raw, counted: bool) -> None:
@@ -204,26 +217,6 @@ def message_type(name: str) -> Any:
         return getattr(importlib.import_module(f"{package}.msg"), kind)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"messages of type {name} are not known here: install the package {package}") from error
-
-
-def stamp_in(data: bytes) -> int:
-    """Nanoseconds of the stamp of a serialised message that begins with a header."""
-    order = "little" if data[1] & 1 else "big"
-    seconds, nanoseconds = (int.from_bytes(data[at : at + 4], order) for at in (STAMP.start, STAMP.start + 4))  # type: ignore[arg-type]
-    return seconds * 1_000_000_000 + nanoseconds
-
-
-def restamped(bag: Bag, raw: Raw, offset: int) -> Raw:
-    """As `conversion.moved`, without unpacking where the header comes first: images are large."""
-    _, fields = raw.types.fielddefs[raw.kind]
-    if not offset or fields[0][0] != "header":
-        return moved(bag, raw, offset)
-    data = bytearray(raw.data)
-    if stamp := stamp_in(data):
-        order = "little" if data[1] & 1 else "big"
-        seconds, nanoseconds = divmod(stamp + offset, 1_000_000_000)
-        data[STAMP] = seconds.to_bytes(4, order) + nanoseconds.to_bytes(4, order)  # type: ignore[arg-type]
-    return raw.replace(time=raw.time + offset, data=bytes(data))
 
 
 def main() -> int:

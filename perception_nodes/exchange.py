@@ -62,7 +62,8 @@ class Exchange:
     def leave(self, inlet: Inlet) -> None:
         """An inlet ends; when this returns, nothing is delivered to it any more."""
         with self._lock:
-            self._inlets[inlet.topic] = tuple(other for other in self._inlets[inlet.topic] if other is not inlet)
+            others = tuple(other for other in self._inlets.get(inlet.topic, ()) if other is not inlet)
+            self._inlets[inlet.topic] = others
 
     def wanted(self, topic: str) -> bool:
         """Whether the topic has an inlet."""

@@ -101,7 +101,8 @@ class ImageSourceNode(BaseNode):
     def setup(self) -> None:
         self._source = self._open()
         transport = self.parameters.image_transport
-        self._outputs = {"camera_info": CalibrationOutput(self, "camera_info")}
+        # A topic that stays empty would keep those waiting who must not see images without their calibration.
+        self._outputs = {"camera_info": CalibrationOutput(self, "camera_info")} if self._source.calibrated else {}
         if transport != "compressed":
             self._outputs["image"] = ImageOutput(self, "image")
         if transport != "raw":

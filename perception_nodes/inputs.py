@@ -88,22 +88,30 @@ class ImageInput:
         self._refusal = ""
         self._last = time.monotonic()
         self._silence_reported = False
+        self._due_since: float | None = None
         self._infos: Any = None
         self._images: Any = None
         self._exchange = exchange_of(node)
         # The calibration comes first: where both wait, the executor serves them in the order of creation.
-        self._inlets = [Inlet(self.info_topic, self._on_calibration, self._switch_infos)]
+        inlets = [Inlet(self.info_topic, self._on_calibration, self._switch_infos)]
         if transport == "raw":
-            self._inlets.append(Inlet(self.topic, self._on_pixels, self._switch_images))
-        for inlet in self._inlets:
-            self._exchange.join(inlet)
-        if transport != "raw":
-            self._switch_images(here=False)
+            inlets.append(Inlet(self.topic, self._on_pixels, self._switch_images))
+        self._joined: list[Inlet] = []
+        try:
+            for inlet in inlets:
+                self._joined.append(inlet)
+                self._exchange.join(inlet)
+            if transport != "raw":
+                self._switch_images(here=False)
+        except BaseException:  # overridden QoS that is none
+            self.close()
+            raise
 
     def close(self) -> None:
         """Unsubscribe."""
-        for inlet in self._inlets:
+        for inlet in self._joined:
             self._exchange.leave(inlet)
+        self._joined = []
         self._switch_images(here=True)
         self._switch_infos(here=True)
 
@@ -112,7 +120,8 @@ class ImageInput:
         if self._infos:
             self._node.destroy_subscription(self._infos)
         self._infos = None
-        if not here:
+        self._info, self._refusal = b"", ""
+        if not here and self._node.context.ok():  # after a signal nothing can be created
             self._infos = self._node.create_subscription(
                 CameraInfo, self._info_name, self._on_info, SENSOR_DATA, raw=True
             )
@@ -122,7 +131,7 @@ class ImageInput:
         if self._images:
             self._node.destroy_subscription(self._images)
         self._images = None
-        if here:
+        if here or not self._node.context.ok():
             return
         # Humble's rclpy gives callbacks the message alone.
         with_info = hasattr(Subscription, "CallbackType")
@@ -150,7 +159,8 @@ class ImageInput:
     def _hand_on(self, header: Header, source: Any, stages: dict[str, float]) -> None:
         self._last = time.monotonic()
         self._silence_reported = False
-        due = not self._informed and self._node.count_publishers(self._info_name) > 0
+        due = not self._informed and self._node.count_publishers(self.info_topic) > 0
+        self._due_since = (self._due_since or self._last) if due else None
         self._deliver(Frame(header, source, self._calibration, due, stages))
 
     def _on_calibration(self, calibration: Calibration | Camera) -> None:
@@ -173,6 +183,16 @@ class ImageInput:
             if refusal != self._refusal:  # a publisher may fill the gaps between fields with anything
                 self._refuse(refusal)
         self._refusal = refusal
+
+    def waiting(self, timeout: float) -> str:
+        """That images have waited for a calibration for longer than `timeout` seconds; empty if they do not."""
+        since = self._due_since
+        if since is None or time.monotonic() - since < timeout:
+            return ""
+        return (
+            f"images on {self.topic} wait for a calibration: {self.info_topic} has a publisher and no message came; "
+            "calibrate the camera, or remap `camera_info` to a topic that nobody publishes to do without"
+        )
 
     def silence(self, timeout: float) -> str:
         """Why no image came for `timeout` seconds, said in the log once; empty if images come. Call now and then."""

@@ -162,8 +162,11 @@ class ModelNode(BaseNode):
         self._worker.stop()
 
     def watch(self) -> list[str]:
-        inputs = [stream.input for stream in self.streams if stream.input]
-        return [silence for entrance in inputs if (silence := entrance.silence(self.parameters.input_timeout))]
+        inputs, timeout = [stream.input for stream in self.streams if stream.input], self.parameters.input_timeout
+        problems = [
+            problem for entrance in inputs for problem in (entrance.silence(timeout), entrance.waiting(timeout))
+        ]
+        return [problem for problem in problems if problem]
 
     def describe(self) -> dict[str, str]:
         engine = dict(self.engine.info) if self.engine else {}

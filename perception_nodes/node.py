@@ -113,10 +113,14 @@ class BaseNode(LifecycleNode):
             return FAILURE if undo and self._attempt(f"undo {name}", undo) == SUCCESS else ERROR
         return SUCCESS
 
-    def close(self) -> None:
-        """Stop and free everything, from any state."""
+    def end(self) -> None:
+        """Stop, from any state."""
         self.active = False
         self.stop()
+
+    def close(self) -> None:
+        """Stop and free everything, from any state."""
+        self.end()
         self.teardown()
 
     def autostart(self) -> bool:
@@ -188,13 +192,22 @@ def spin(nodes: list[BaseNode]) -> int:
         if rclpy.ok():
             raise
     finally:
-        for node in nodes:
-            node.close()
+        _close(nodes)
         executor.shutdown(timeout_sec=1.0)
         for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _close(nodes: list[BaseNode]) -> None:
+    """Stop all, then free all, whatever one of them says: none may take from another what that still uses."""
+    for close in (BaseNode.end, BaseNode.close):
+        for node in nodes:
+            try:
+                close(node)
+            except Exception as error:
+                node.get_logger().error(f"cannot close: {type(error).__name__}: {error}")
 
 
 def run_node(node_type: type[BaseNode], arguments: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import signal
@@ -25,7 +26,8 @@ from perception.engines.device import cpu
 from perception.nodes.environment import prepare
 
 T = TypeVar("T")
-STOP_SECONDS = 5.0
+STOP_SECONDS = 8.0
+"""`ros2 launch` itself waits for 5."""
 
 
 class SessionError(RuntimeError):
@@ -90,7 +92,13 @@ class Session:
     def run(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start a command as a process called `name` here."""
         with (self._log / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # what the command starts ends with it
+            )
         self.processes[name] = process
         return process
 
@@ -127,15 +135,16 @@ class Session:
             raise SessionError(f"{node} refused transition {transition}{self._last_words(node.rpartition('/')[2])}")
 
     def stop(self, name: str) -> None:
-        """End one process as ctrl-C does; killed if it does not end."""
+        """End one process, and what it started, as ctrl-C does; killed if they do not end."""
         process = self.processes.pop(name)
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            _signal_group(process, signal.SIGINT)
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        _signal_group(process, signal.SIGKILL)
 
     def close(self) -> None:
         """End all processes and the observer."""
@@ -162,6 +171,12 @@ class Session:
             text = path.read_text(errors="replace").strip().splitlines()[-lines:] if path.is_file() else []
             said += [f"  {name}: {line}" for line in text]
         return "".join(f"\n{line}" for line in said)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """To a process and all that it started; nothing where none is left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def isolate() -> None:

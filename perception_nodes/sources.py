@@ -53,6 +53,8 @@ class Source(Protocol):
     """Whether frames come at their own pace and end never."""
     length: int | None
     """Number of frames, where it is known."""
+    calibrated: bool
+    """Whether frames come with a calibration."""
 
     def __iter__(self) -> Iterator[SourceFrame]: ...
 
@@ -107,6 +109,7 @@ class FolderSource:
         self._frames = SevenScenes(path) if SevenScenes.is_at(path) else RGBDFolder(path)
         self.fps = self._frames.fps
         self.length: int | None = len(self._frames)
+        self.calibrated = bool(calibration or self._frames.camera)
         self._calibration, self._report, self._closed = calibration, report, False
 
     def __iter__(self) -> Iterator[SourceFrame]:
@@ -136,6 +139,7 @@ class VideoSource:
 
     def __init__(self, path: Path, calibration: Calibration | None) -> None:
         self._path, self._calibration, self._closed = path, calibration, False
+        self.calibrated = calibration is not None
         capture = cv2.VideoCapture(str(path))
         readable, _ = capture.read()
         rate, count = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -186,6 +190,7 @@ class CameraSource:
         self._address, self._backend, self._calibration, self._report = address, backend, calibration, report
         self._stop = threading.Event()
         self.fps = 30.0
+        self.calibrated = calibration is not None
 
     def __iter__(self) -> Iterator[SourceFrame]:
         missing = False
@@ -238,6 +243,7 @@ class BagSource:
             self.topic = choose_images(bag, topic)
             self._depth_topic = true_depth_topic(bag, self.topic)
             self._info_topic = bag.camera_info_topic(self.topic)
+            self.calibrated = bool(calibration or self._info_topic)
             self.length: int | None = bag.counts[self.topic]
             times = [recorded.time for recorded in islice(bag.messages([self.topic]), 31)]
         seconds = (times[-1] - times[0]) / 1e9

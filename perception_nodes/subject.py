@@ -32,7 +32,9 @@ class Subject:
     """Commands that build what they need, before they are started."""
 
 
-def our_pipeline(name: str, given: Mapping[str, str], images: str, info: str | None, host: str) -> Subject:
+def our_pipeline(
+    name: str, given: Mapping[str, str], images: str, info: str | None, host: str, output: str = ""
+) -> Subject:
     """A pipeline of `config/pipelines`, fed from the topics of a bag.
 
     Args:
@@ -40,6 +42,7 @@ def our_pipeline(name: str, given: Mapping[str, str], images: str, info: str | N
         images: the bag's topic, raw or compressed.
         info: the bag's topic of the calibration, None where it has none.
         host: one of `HOSTS`: each node a process of its own, or all in one.
+        output: topic of results; empty: that which the pipeline names.
 
     Raises:
         ValueError: no such pipeline or host, or an argument that is not accepted.
@@ -60,7 +63,7 @@ def our_pipeline(name: str, given: Mapping[str, str], images: str, info: str | N
     else:
         commands = {node.name: node.command() for node in nodes}
     namespace = str(values["namespace"]).strip("/")
-    output = f"/{namespace}/{pipeline.output}" if namespace else f"/{pipeline.output}"
+    output = output or (f"/{namespace}/{pipeline.output}" if namespace else f"/{pipeline.output}")
     shown = " ".join([name, *(f"{key}:={text}" for key, text in given.items())])
     builds = pipeline.build_commands(values | {"build": True})
     return Subject(shown, commands, images, output, tuple(node.full_name for node in nodes), builds)

@@ -93,11 +93,9 @@ class UsualDepthNode(Node):
 
 
 def _copied(image: Image) -> Image:
-    """As a bridge to OpenCV does: a copy, channels swapped, and swapped back for the network."""
-    swapped = np.ascontiguousarray(np.array(image.data)[..., ::-1]) if image.data.ndim == 3 else np.array(image.data)
-    if image.data.ndim != 3:
-        return Image(swapped, image.encoding)
-    return Image(swapped, {"rgb8": "bgr8", "bgr8": "rgb8"}.get(image.encoding, image.encoding))
+    """As a bridge to OpenCV does: a copy, and RGB as BGR, which is swapped back for the network."""
+    copy, other = np.array(image.data), {"rgb8": "bgr8", "bgr8": "rgb8"}.get(image.encoding)
+    return Image(np.ascontiguousarray(copy[..., ::-1]), other) if other else Image(copy, image.encoding)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -171,6 +171,22 @@ def stamp_of(message: Any) -> int:
     return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
 
 
+def stamp_in(data: bytes | bytearray | memoryview) -> int:
+    """Nanoseconds of the stamp of a serialised message that begins with a header (OMG DDSI-RTPS, 10.2)."""
+    order: Any = "little" if data[1] & 1 else "big"
+    seconds, nanoseconds = (int.from_bytes(bytes(data[at : at + 4]), order) for at in (4, 8))
+    return seconds * 1_000_000_000 + nanoseconds
+
+
+def with_stamp(data: bytes | memoryview, stamp: int) -> bytes:
+    """A serialised message that begins with a header, under another stamp, nanoseconds."""
+    order: Any = "little" if data[1] & 1 else "big"
+    changed = bytearray(data)
+    seconds, nanoseconds = divmod(stamp, 1_000_000_000)
+    changed[4:12] = seconds.to_bytes(4, order) + nanoseconds.to_bytes(4, order)
+    return bytes(changed)
+
+
 def image_fields(image: Image) -> dict[str, Any]:
     """The fields of a sensor_msgs/Image besides header and data, rows packed, in this machine's byte order."""
     height, width = image.size

@@ -32,10 +32,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_comparison_of_two_commands(
-    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("ROS_DOMAIN_ID", "77")
+def test_a_comparison_of_two_commands(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = f"{sys.executable} {SCRIPT} /eye/image"
     options = ["--output", "/result", "--compare", command, "--rounds", "1", "--out", str(tmp_path)]
     assert main(["bench", str(recording), command, *options]) == 0
@@ -45,7 +42,7 @@ def test_a_comparison_of_two_commands(
         (run,) = subject["runs"]
         assert run["sent"] == 20 and run["lost"] == 4 and run["asked"] == "as recorded"
     first, second = (subject["runs"][0]["latency_ms"]["p50"] for subject in report["subjects"])
-    assert report["ratios"]["latency p50"] == pytest.approx(second / first, abs=1e-3)
+    assert report["ratios"]["as recorded: latency p50"] == pytest.approx(second / first, abs=1e-3)
     text = (tmp_path / "report.md").read_text()
     assert "20 images of 32x24 rgb8 on `/eye/image`" in text and "4 of 20" in text and "Second over first" in text
     assert text.strip() in capsys.readouterr().out
@@ -57,7 +54,9 @@ def test_a_comparison_of_two_commands(
         (["depth_pipeline", "depth:=3"], "has no argument depth"),
         (["depth_pipeline", "threads"], "'threads' is not understood; write name:=value"),
         (["ros2 launch mine it.launch.py"], "cannot be measured; give both"),
-        (["depth_pipeline", "--rate", "0"], "rates must be more than 0"),
+        (["depth_pipeline", "--rate", "0"], "--rate 0 (0) cannot be measured; give numbers above 0"),
+        (["dept_pipeline"], "there is no pipeline dept_pipeline; there are: depth_pipeline"),
+        (["depth_pipeline", "--soak", "-1"], "--soak (-1) cannot be measured"),
         (["depth_pipeline", "--images", "/nose"], "has no images on '/nose'"),
     ],
 )

@@ -88,6 +88,23 @@ def test_the_recording_gets_the_time_of_headers_and_is_in_order(tmp_path: Path) 
             assert (image_from_message(recorded.message).data == PIXELS + np.uint8(index)).all()
 
 
+def test_what_has_no_header_goes_with_what_has_one(tmp_path: Path) -> None:
+    """A bag recorded late, its transforms too; afterwards all happened when the headers say, from `begin` on."""
+    path = tmp_path / "late"
+    with BagWriter(path) as writer:
+        for index in range(3):
+            head, time = bags.header((50 + index) * SECOND, "optical"), (90 + index) * SECOND
+            writer.write("/tf", bags.pose_messages(np.eye(4), head, "child")[1], time)
+            writer.write("/image", bags.image_message(Image(PIXELS, "rgb8"), head), time + 5)
+    with converted(path, stamps="header", begin=7.0) as bag:
+        images = list(bag.messages(["/image"]))
+        assert [recorded.time for recorded in images] == [recorded.stamp for recorded in images]
+        assert bag.start == 7 * SECOND
+        transforms = list(bag.messages(["/tf"]))
+        gaps = [image.time - transform.time for image, transform in zip(images, transforms, strict=True)]
+        assert gaps == [5, 5, 5]
+
+
 def test_all_times_move_together(recording: Path) -> None:
     with converted(recording, begin=7.0) as bag:
         assert bag.start == 7 * SECOND and bag.duration == 4 * SECOND + 1
@@ -120,6 +137,15 @@ def test_images_are_compressed_and_unpacked(recording: Path) -> None:
         (depth, *_) = bag.messages(["/cam/depth"])
         assert image_from_message(depth.message).encoding == "16UC1"
         np.testing.assert_array_equal(image_from_message(depth.message).data, DEPTH)
+
+
+def test_a_compressed_topic_of_another_name_gets_a_raw_one(tmp_path: Path) -> None:
+    path = tmp_path / "named"
+    with BagWriter(path) as writer:
+        message = bags.compressed_message(Image(PIXELS, "rgb8"), bags.header(SECOND, "optical"), "png")
+        writer.write("/compressed_image", message, SECOND)
+    with converted(path, images="raw") as bag:
+        assert bag.counts == {"/compressed_image/raw": 1}
 
 
 def test_jpeg_leaves_depth_exact(recording: Path) -> None:

@@ -34,7 +34,7 @@ def test_another_pipeline_and_its_losses(recording: Path, tmp_path: Path) -> Non
     script = Path(__file__).with_name("passing_node.py")
     subject = any_command(f"{sys.executable} {script} /eye/image", "/eye/image", "/result")
     bench = BagBench(recording, (), tmp_path)
-    trial = bench.run(subject, keep=True)
+    trial = bench.run(subject, keep=[40 * SECOND])
     figures = trial.figures
     assert figures["sent"] == COUNT and figures["lost"] == COUNT // 5 and figures["unknown_stamps"] == 0
     assert figures["lost_where"]["unexplained"] == figures["lost"]
@@ -42,10 +42,7 @@ def test_another_pipeline_and_its_losses(recording: Path, tmp_path: Path) -> Non
     assert (missing % 5 == 0).all(), "each of the lost ones is known"
     assert 0 < figures["latency_ms"]["p50"] < 500 and abs(figures["input_hz"] - HZ) < 1
     assert figures["processes"]["pipeline"]["memory_mib"] > 20
-    stamps = trial.passage.sent[:, 0].tolist()
-    assert {stamps.index(stamp): int(kept.max()) for stamp, kept in trial.kept.items()} == {
-        index: index for index in range(COUNT) if (index + 1) % 5
-    }
+    assert not trial.kept and figures["unreadable"] == 1, "a colour image is no depth"
     faster = bench.run(subject, rate=100.0, seconds=1.0).figures
     assert 80 < faster["sent"] < 120 and abs(faster["input_hz"] - 100) < 5
 

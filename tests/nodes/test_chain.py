@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import Graph, wait_until
-from robot import SMALL
+from robot import SMALL, grey
 
 from perception.evaluation.rgbd_folder import RGBDWriter
 from perception.nodes.chain import chain
 from perception.nodes.composition import make_node
 from perception.nodes.relay import RelayNode
+from perception.nodes.session import Observer, Session
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nodes_that_feed_each_other_end_together(tmp_path: Path, number: signal.Signals) -> None:
+    """The source is withdrawn first, and those that it fed find nothing to subscribe to any more."""
+    writer = RGBDWriter(tmp_path / "clip", SMALL, 30.0, "none", "test")
+    writer.write_frame(grey(10), None)
+    with Session(Observer, tmp_path / "log") as session:
+        process = session.run("chain", [sys.executable, "-m", "perception.nodes.chain", str(tmp_path / "clip"), "3"])
+        said = session.observer.diagnostics
+        session.wait(lambda: int(said.get("/chain/relay_3", {}).get("received", 0)) > 5, 30, "images")
+        process.send_signal(number)
+        assert process.wait(5) == 0
+    assert "Traceback" not in (tmp_path / "log" / "chain.log").read_text()
+    assert "cannot close" not in (tmp_path / "log" / "chain.log").read_text()
 
 
 def test_images_reach_the_last_stage_in_one_process(graph: Graph, tmp_path: Path) -> None:

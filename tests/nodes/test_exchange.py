@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import rclpy
@@ -194,6 +195,18 @@ def clip(tmp_path: Path) -> str:
     return str(tmp_path / "clip")
 
 
+def test_images_without_a_calibration_are_served(graph: Graph, engine: FakeEngine, tmp_path: Path) -> None:
+    """Nobody waits for the calibration of a source that has none."""
+    cv2.imwrite(str(tmp_path / "0.png"), grey(40))
+    got: list[ImageMessage] = []
+    listener = graph.add(rclpy.create_node("listener", namespace="/robot"))
+    listener.create_subscription(ImageMessage, "depth", got.append, 10)
+    source, depth = graph.add(make_source(str(tmp_path))), graph.add(DepthNode(namespace="/robot"))
+    assert source.autostart() and depth.autostart()
+    wait_until(lambda: got, what="depth")
+    assert not source.count_publishers("/robot/camera_info")
+
+
 def depths(graph: Graph, source: ImageSourceNode) -> dict[int, np.ndarray]:
     """Every depth map of the clip, by stamp, as somebody outside gets them."""
     robot = graph.add(Robot("depth", name="listener"))
@@ -202,6 +215,9 @@ def depths(graph: Graph, source: ImageSourceNode) -> dict[int, np.ndarray]:
     wait_until(lambda: depth.streams[0].results.depth.wanted, what="the listener")
     assert source.autostart()
     wait_until(lambda: len(robot.got["depth"]) == 10, 20, "ten depth maps")
+    subscribed = {entity.topic_name for entity in depth.subscriptions}
+    assert (IMAGE in subscribed) == (source.context is not depth.context), "messages only from another context"
+    depth.trigger_deactivate()
     counts = depth.statistics.counts
     assert counts["received"] == counts["published"] + counts["dropped"] + counts["skipped"] + counts["failed"]
     return {stamp: metres(message).copy() for stamp, message in robot.got["depth"].items()}
@@ -219,8 +235,6 @@ def test_depth_is_the_same_to_the_bit_in_one_process(engine: FakeEngine, clip: s
         try:
             source = graph.add(make_source(clip)) if together else make_source(clip, context=elsewhere)
             results.append(depths(graph, source))
-            subscribed = graph.nodes[-1].subscriptions
-            assert (IMAGE in {entity.topic_name for entity in subscribed}) == (not together)
         finally:
             if not together:
                 source.close()

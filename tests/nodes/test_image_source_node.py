@@ -167,6 +167,8 @@ class Camcorder:
 
     fps, live, length = 30.0, True, None
 
+    calibrated = False
+
     def __init__(self, report: Callable[[str], None]) -> None:
         self.plugged, self.closed, self.report = threading.Event(), threading.Event(), report
 
