@@ -72,7 +72,7 @@ def _bench(args: argparse.Namespace, path: Path) -> int:
         info = bag.camera_info_topic(images)
         about = _about(bag, images)
         truth = _truth(bag, images)
-        transforms = [topic for topic in ("/tf", "/tf_static") if bag.counts.get(topic)]
+        transforms = [topic for topic in ("/tf", "/tf_static") if bag.counts.get(topic) and _known(bag, topic)]
     bench = BagBench(path, tuple(topic for topic in (info, *transforms) if topic), args.out)
     subjects = [_subject([args.pipeline, *args.arguments], args.host, images, info, args.output)]
     if args.compare:
@@ -103,6 +103,18 @@ def _bench(args: argparse.Namespace, path: Path) -> int:
     print(markdown(report))
     print(f"report: {', '.join(map(str, paths))}")
     return 0
+
+
+def _known(bag: Bag, topic: str) -> bool:
+    """Whether messages of the topic's type can be sent here; where not, that is said."""
+    from perception.nodes.bag_player import message_type
+
+    try:
+        message_type(bag.types[topic])
+    except ValueError as error:
+        print(f"{topic} is not played: {error}", flush=True)
+        return False
+    return True
 
 
 def _subject(words: list[str], host: str, images: str, info: str | None, output: str) -> Subject:

@@ -65,6 +65,7 @@ def our_pipeline(
     namespace = str(values["namespace"]).strip("/")
     output = output or (f"/{namespace}/{pipeline.output}" if namespace else f"/{pipeline.output}")
     shown = " ".join([name, *(f"{key}:={text}" for key, text in given.items())])
+    shown += " (one process)" if host == "one" else ""
     builds = pipeline.build_commands(values | {"build": True})
     return Subject(shown, commands, images, output, tuple(node.full_name for node in nodes), builds)
 

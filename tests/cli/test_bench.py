@@ -25,6 +25,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """20 images at 20 Hz."""
     path = tmp_path_factory.mktemp("bench") / "recording"
     with BagWriter(path) as writer:
+        _, transform = bags.pose_messages(np.eye(4), bags.header(40 * SECOND, "world"), "eye")
+        writer.write("/tf", transform, 40 * SECOND)  # of a type that need not be installed
         for index in range(20):
             stamp = 40 * SECOND + index * SECOND // 20
             pixels = np.full((24, 32, 3), index, np.uint8)
