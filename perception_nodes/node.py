@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -192,6 +194,9 @@ def spin(nodes: list[BaseNode]) -> int:
         if rclpy.ok():
             raise
     finally:
+        # A terminal and launch both interrupt; the second time, what is being closed would be left half-way.
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         _close(nodes)
         executor.shutdown(timeout_sec=1.0)
         for node in nodes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ def test_nodes_that_feed_each_other_end_together(tmp_path: Path, number: signal.
         said = session.observer.diagnostics
         session.wait(lambda: int(said.get("/chain/relay_3", {}).get("received", 0)) > 5, 30, "images")
         process.send_signal(number)
+        time.sleep(0.03)
+        process.send_signal(number)  # as a terminal and launch both do
         assert process.wait(5) == 0
     assert "Traceback" not in (tmp_path / "log" / "chain.log").read_text()
     assert "cannot close" not in (tmp_path / "log" / "chain.log").read_text()
