@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection, ConnectionExtRosbag2, QosDurability
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos, QosDurability
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
@@ -32,7 +32,7 @@ IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # a message in CDR begins with 0
-_TYPES = get_typestore(Stores.ROS2_HUMBLE)  # these messages are the same in every later distribution
+TYPES = get_typestore(Stores.ROS2_HUMBLE)  # these messages are the same in every later distribution
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Bag:
         if not path.exists():
             raise FileNotFoundError(f"bag {path} does not exist; give a bag folder or a .mcap, .db3 or .bag file")
         try:
-            self._reader = AnyReader([path], default_typestore=_TYPES)
+            self._reader = AnyReader([path], default_typestore=TYPES)
             self._reader.open()
         except Exception as error:  # a damaged file makes rosbags fail in many ways
             raise ValueError(f"{path} cannot be read as a ROS bag: {error}; try `ros2 bag reindex`") from error
@@ -272,31 +272,40 @@ class BagWriter:
     def write(self, topic: str, message: Any, stamp: int) -> None:
         """Append a message that was made by `message` or a function below; `stamp` in nanoseconds."""
         kind = message.__msgtype__
-        if topic not in self._connections:
-            self._connections[topic] = self._writer.add_connection(topic, kind, typestore=_TYPES)
-        self._writer.write(self._connections[topic], stamp, _TYPES.serialize_cdr(message, kind))
+        self._append(topic, kind, stamp, TYPES.serialize_cdr(message, kind), TYPES)
 
     def copy(self, raw: Raw) -> None:
         """Append a message in CDR, on a topic of the QoS that it was recorded with."""
-        if raw.topic not in self._connections:
-            extension = raw.connection.ext
-            profiles = extension.offered_qos_profiles if isinstance(extension, ConnectionExtRosbag2) else ()
-            self._connections[raw.topic] = self._writer.add_connection(
-                raw.topic, raw.kind, typestore=raw.types, offered_qos_profiles=profiles
+        extension = raw.connection.ext
+        profiles = extension.offered_qos_profiles if isinstance(extension, ConnectionExtRosbag2) else ()
+        self._append(raw.topic, raw.kind, raw.time, raw.data, raw.types, profiles)
+
+    def _append(
+        self,
+        topic: str,
+        kind: str,
+        time: int,
+        data: bytes | memoryview,
+        types: Typestore,
+        profiles: Sequence[Qos] = (),
+    ) -> None:
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(
+                topic, kind, typestore=types, offered_qos_profiles=profiles
             )
-        self._writer.write(self._connections[raw.topic], raw.time, raw.data)
+        self._writer.write(self._connections[topic], time, data)
 
 
 def packed(raw: Raw, message: Any) -> Raw:
     """`raw` with another message in it, of the same type or made by a function below, in CDR."""
     kind = message.__msgtype__
-    types = raw.types if kind == raw.kind else _TYPES
+    types = raw.types if kind == raw.kind else TYPES
     return raw.replace(kind=kind, data=bytes(types.serialize_cdr(message, kind)), types=types)
 
 
 def message(kind: str, **fields: Any) -> Any:
     """A message of the type `kind`, e.g. "geometry_msgs/msg/Point"; all fields must be given."""
-    return _TYPES.types[kind](**fields)
+    return TYPES.types[kind](**fields)
 
 
 def header(stamp: int, frame_id: str) -> Any:

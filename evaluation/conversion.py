@@ -11,7 +11,6 @@ from typing import Any
 
 from rosbags.convert.converter import ConverterError
 from rosbags.convert.converter import convert as migrate
-from rosbags.typesys import Stores, get_typestore
 
 from perception.evaluation import bags
 from perception.evaluation.bags import IMAGE_TYPES, Bag, BagWriter, Raw
@@ -67,7 +66,7 @@ def to_ros2(path: Path, scratch: Path) -> Path:
         return path
     made = scratch / path.stem
     try:
-        migrate([path], made, "sqlite3", 8, None, "file", None, get_typestore(Stores.ROS2_HUMBLE), [], [], [], [])
+        migrate([path], made, "sqlite3", 8, None, "file", None, bags.TYPES, [], [], [], [])
     except ConverterError as error:
         raise ValueError(f"{path} cannot be read as a ROS bag: {error}") from error
     return made

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-POINTS = ("p50", "p95", "p99", "max")
+from perception.evaluation.replayed import POINTS
+
 STAGES = ("transport", "receive", "wait", "decode", "preprocess", "infer", "publish", "latency", "overhead", "age")
 
 

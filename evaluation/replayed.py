@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from perception.tasks.depth_metrics import metrics
 
-PERCENTILES = (50, 95, 99, 100)
+POINTS = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
+"""What is said of a duration: names and percentiles."""
 SLOPES = 300
 """Values between which slopes are taken, at most: there are half as many pairs as that squared."""
 
@@ -26,7 +29,7 @@ class Passage:
     sent: np.ndarray
     arrived: np.ndarray
 
-    @property
+    @cached_property
     def latencies(self) -> np.ndarray:
         """Seconds from the sending of an image to the arrival of its result, for those that came, in order of sending;
         and NaN for those that did not."""
@@ -72,11 +75,7 @@ class Passage:
 
 def percentiles(seconds: np.ndarray) -> dict[str, float]:
     """p50, p95, p99 and max in milliseconds."""
-    names = [*(f"p{percent}" for percent in PERCENTILES[:-1]), "max"]
-    return {
-        name: round(float(1e3 * value), 3)
-        for name, value in zip(names, np.percentile(seconds, PERCENTILES), strict=True)
-    }
+    return {name: round(float(1e3 * np.percentile(seconds, percent)), 3) for name, percent in POINTS.items()}
 
 
 def _rate(events: np.ndarray) -> float:
@@ -125,17 +124,15 @@ def highest_rate(loss: Callable[[float], float], begin: float, allowed: float, s
     Args:
         loss: tries a rate; the share of images whose result did not come.
     """
-    good, bad = (begin, None) if loss(begin) <= allowed else (None, begin)
-    while bad is None and good is not None and good < 64 * begin:
-        rate = good * 1.25
-        good, bad = (rate, None) if loss(rate) <= allowed else (good, rate)
-    while good is None and bad is not None and bad > begin / 8:
-        rate = bad / 1.25
-        good, bad = (rate, bad) if loss(rate) <= allowed else (None, rate)
-    for _ in range(steps if good is not None and bad is not None else 0):
-        rate = float(np.sqrt(good * bad))  # type: ignore[operator]
-        if loss(rate) <= allowed:
-            good = rate
-        else:
-            bad = rate
+    fine = loss(begin) <= allowed
+    factor = 1.25 if fine else 0.8
+    last, rate = begin, begin * factor
+    while (loss(rate) <= allowed) == fine:
+        if not begin / 8 < rate < 64 * begin:
+            return rate if fine else None
+        last, rate = rate, rate * factor
+    good, bad = (last, rate) if fine else (rate, last)
+    for _ in range(steps):
+        rate = math.sqrt(good * bad)
+        good, bad = (rate, bad) if loss(rate) <= allowed else (good, rate)
     return good

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,6 @@ class BagBench:
     bag: Path
     topics: tuple[str, ...]
     out: Path
-    say: Callable[[str], None] = print
 
     def build(self, subject: Subject) -> float:
         """Build what the subject needs and does not have; seconds that took.
@@ -213,11 +212,8 @@ class BagBench:
             sampler.start()
             self._wait_for_end(session, seconds)
             usage = sampler.stop()
-            if seconds is not None:
-                session.change_state(PLAYER, Transition.TRANSITION_DEACTIVATE)
+            session.change_state(PLAYER, Transition.TRANSITION_DEACTIVATE)
             time.sleep(REPORTED)
-            if seconds is None:
-                session.change_state(PLAYER, Transition.TRANSITION_DEACTIVATE)
             passage = Passage(np.load(sent), np.array(watcher.arrived, np.int64).reshape(-1, 2))
             asked = "one by one" if one_by_one else f"{rate:g} Hz" if rate else "as recorded"
             figures = {"asked": asked, "ready_s": round(ready, 2)} | _figures(passage, watcher, subject)

@@ -60,7 +60,7 @@ class Exchange:
             inlet.present(self._publishers[inlet.topic] > 0)
 
     def leave(self, inlet: Inlet) -> None:
-        """An inlet ends; when this returns, nothing is delivered to it any more."""
+        """An inlet ends, if it has begun; when this returns, nothing is delivered to it any more."""
         with self._lock:
             others = tuple(other for other in self._inlets.get(inlet.topic, ()) if other is not inlet)
             self._inlets[inlet.topic] = others

@@ -93,13 +93,11 @@ class ImageInput:
         self._images: Any = None
         self._exchange = exchange_of(node)
         # The calibration comes first: where both wait, the executor serves them in the order of creation.
-        inlets = [Inlet(self.info_topic, self._on_calibration, self._switch_infos)]
+        self._inlets = [Inlet(self.info_topic, self._on_calibration, self._switch_infos)]
         if transport == "raw":
-            inlets.append(Inlet(self.topic, self._on_pixels, self._switch_images))
-        self._joined: list[Inlet] = []
+            self._inlets.append(Inlet(self.topic, self._on_pixels, self._switch_images))
         try:
-            for inlet in inlets:
-                self._joined.append(inlet)
+            for inlet in self._inlets:
                 self._exchange.join(inlet)
             if transport != "raw":
                 self._switch_images(here=False)
@@ -109,9 +107,8 @@ class ImageInput:
 
     def close(self) -> None:
         """Unsubscribe."""
-        for inlet in self._joined:
+        for inlet in self._inlets:
             self._exchange.leave(inlet)
-        self._joined = []
         self._switch_images(here=True)
         self._switch_infos(here=True)
 

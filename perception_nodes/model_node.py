@@ -14,6 +14,7 @@ import numpy as np
 
 from perception import engines
 from perception.nodes.inputs import TRANSPORTS, Frame, ImageInput
+from perception.nodes.names import NAMES
 from perception.nodes.node import BaseNode, NodeParameters
 from perception.nodes.outputs import Output
 from perception.nodes.parameters import parameter
@@ -23,7 +24,6 @@ from perception.tasks.geometry import Camera, Fit, Rectifier
 from perception.tasks.image import Image, preprocess, to_color
 
 AnyOutput = TypeVar("AnyOutput", bound=Output)
-_CAMERA = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 ERROR_PERIOD = 5.0
 """Seconds between two log lines about frames that failed; all of them are counted."""
 
@@ -48,7 +48,7 @@ class ModelParameters(NodeParameters):
 
     def check(self) -> None:
         names = self.cameras.split()
-        if wrong := [name for name in names if not _CAMERA.fullmatch(name)]:
+        if wrong := [name for name in names if not re.fullmatch(NAMES, name)]:
             raise ValueError(f"camera {wrong[0]!r} is no ROS name, such as front or left/wide")
         if len(set(names)) < len(names):
             raise ValueError(f"cameras {self.cameras!r} names one twice")

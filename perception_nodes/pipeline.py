@@ -28,13 +28,13 @@ from typing import Any
 
 import yaml
 
+from perception.nodes.names import NAMES
 from perception.tasks.resources import share
 
 FOLDER = "config/pipelines"
 _REFERENCE = re.compile(r"\$\((\w+)\)")
-_NAMES = r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*"  # of ROS: tokens separated by slashes
-_TOPIC = re.compile(rf"(~?/)?{_NAMES}")
-_NAMESPACE = re.compile(rf"/|(/?{_NAMES})?")
+_TOPIC = re.compile(rf"(~?/)?{NAMES}")
+_NAMESPACE = re.compile(rf"/|(/?{NAMES})?")
 _TYPES = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
 
 

@@ -96,6 +96,14 @@ def until(condition: object, what: str, seconds: float = 10.0) -> None:
         time.sleep(0.001)
 
 
+def fill(recorder: Recorder, slot: str | None = None) -> None:
+    """Item 1 keeps the engine busy, and item 2 is ready for it: from here on, items wait."""
+    recorder.worker.put(1, slot)
+    until(lambda: recorder.running("infer", 1), "the engine to be busy")
+    recorder.worker.put(2, slot)
+    until(lambda: recorder.reached("prepare", 2, "end"), "the next item to be ready")
+
+
 def worker_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("worker-")]
 
@@ -104,10 +112,7 @@ def test_only_the_newest_waits_and_the_others_are_dropped() -> None:
     recorder = Recorder()
     gate = recorder.hold("infer", 1)
     with serving(recorder):
-        recorder.worker.put(1)
-        until(lambda: recorder.running("infer", 1), "the engine to be busy")
-        recorder.worker.put(2)
-        until(lambda: recorder.reached("prepare", 2, "end"), "the next item to be ready")
+        fill(recorder)
         for item in (3, 4, 5):
             recorder.worker.put(item)
         assert recorder.dropped == [3, 4]
@@ -352,10 +357,7 @@ def test_slots_take_turns_with_the_newest_of_each() -> None:
     recorder = Recorder()
     gate = recorder.hold("infer", 1)
     with serving(recorder):
-        recorder.worker.put(1, "a")
-        until(lambda: recorder.running("infer", 1), "the engine to be busy")
-        recorder.worker.put(2, "a")
-        until(lambda: recorder.reached("prepare", 2, "end"), "the next item to be ready")
+        fill(recorder, "a")
         for item, slot in ((3, "a"), (4, "a"), (5, "b"), (6, "a"), (7, "b"), (8, "c")):
             recorder.worker.put(item, slot)
         assert recorder.dropped == [3, 4, 5]
@@ -369,10 +371,7 @@ def test_stop_drops_what_waits_in_every_slot() -> None:
     recorder = Recorder()
     gate = recorder.hold("infer", 1)
     with serving(recorder):
-        recorder.worker.put(1, "a")
-        until(lambda: recorder.running("infer", 1), "the engine to be busy")
-        recorder.worker.put(2, "a")
-        until(lambda: recorder.reached("prepare", 2, "end"), "the next item to be ready")
+        fill(recorder, "a")
         recorder.worker.put(3, "a")
         recorder.worker.put(4, "b")
         threading.Timer(0.2, gate.set).start()
