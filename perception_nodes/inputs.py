@@ -13,13 +13,13 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.serialization import deserialize_message
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
 
 from perception.nodes.convert import MessageError, calibration_from_message, image_from_message
 from perception.nodes.exchange import Inlet, exchange_of
+from perception.nodes.receiver import Receiver
 from perception.tasks.calibration import Calibration
 from perception.tasks.geometry import Camera
 from perception.tasks.image import Image
@@ -61,8 +61,8 @@ class ImageInput:
 
     Args:
         prefix: of the topics' names, such as "front/"; empty for the only camera of a node.
-        deliver: called with every frame, on the executor or in the publishing node's thread; must return at once.
-        refuse: called with a sentence for every frame or calibration that is not usable.
+        deliver: called with every frame, in the receiver's or the publishing node's thread; must return at once.
+        refuse: called with a sentence for every calibration that is not usable, in the same threads.
     """
 
     def __init__(
@@ -89,10 +89,11 @@ class ImageInput:
         self._last = time.monotonic()
         self._silence_reported = False
         self._due_since: float | None = None
+        self._receiver = Receiver(node)
         self._infos: Any = None
         self._images: Any = None
         self._exchange = exchange_of(node)
-        # The calibration comes first: where both wait, the executor serves them in the order of creation.
+        # The calibration comes first: where both wait, the receiver serves them in this order.
         self._inlets = [Inlet(self.info_topic, self._on_calibration, self._switch_infos)]
         if transport == "raw":
             self._inlets.append(Inlet(self.topic, self._on_pixels, self._switch_images))
@@ -109,43 +110,36 @@ class ImageInput:
         """Unsubscribe."""
         for inlet in self._inlets:
             self._exchange.leave(inlet)
-        self._switch_images(here=True)
-        self._switch_infos(here=True)
+        self._receiver.close()
 
     def _switch_infos(self, here: bool) -> None:
         """Subscribe to calibrations unless a node of this process publishes them."""
         if self._infos:
-            self._node.destroy_subscription(self._infos)
+            self._receiver.remove(self._infos)
         self._infos = None
         self._info, self._refusal = b"", ""
         if not here and self._node.context.ok():  # after a signal nothing can be created
-            self._infos = self._node.create_subscription(
-                CameraInfo, self._info_name, self._on_info, SENSOR_DATA, raw=True
-            )
+            self._infos = self._receiver.add(CameraInfo, self._info_name, self._on_info, SENSOR_DATA, raw=True)
 
     def _switch_images(self, here: bool) -> None:
         """Subscribe to images unless a node of this process publishes them."""
         if self._images:
-            self._node.destroy_subscription(self._images)
+            self._receiver.remove(self._images)
         self._images = None
         if here or not self._node.context.ok():
             return
-        # Humble's rclpy gives callbacks the message alone.
-        with_info = hasattr(Subscription, "CallbackType")
-        on_image = self._on_image if with_info else lambda message: self._on_image(message, {})
         options = QoSOverridingOptions.with_default_policies()
         qos = copy.copy(SENSOR_DATA)  # rclpy writes overrides into the profile that it is given
-        self._images = self._node.create_subscription(
-            self._type, self._name, on_image, qos, qos_overriding_options=options
-        )
+        self._images = self._receiver.add(self._type, self._name, self._on_image, qos, qos_overriding_options=options)
 
     def _on_image(self, message: Any, info: Mapping[str, int]) -> None:
-        # The middleware's stamps are system time, which may jump; all that follows is timed by the steady clock.
+        # The middleware's stamps are system time; all that follows is timed by the steady clock. A stamp of the future,
+        # from a clock that was set back or from another machine's that is ahead, tells no duration.
         now = time.time_ns()
         stages = {
             stage: (now - info[stamp]) * 1e-9
             for stage, stamp in (("transport", "source_timestamp"), ("receive", "received_timestamp"))
-            if info.get(stamp)
+            if 0 < info.get(stamp, 0) <= now
         }
         self._hand_on(message.header, message, stages)
 
@@ -165,7 +159,7 @@ class ImageInput:
         self._informed = True
         self._calibration = Calibration(calibration) if isinstance(calibration, Camera) else calibration
 
-    def _on_info(self, serialized: bytes) -> None:
+    def _on_info(self, serialized: bytes, _middleware: Mapping[str, int]) -> None:
         # One comes with every image and nearly all are equal but for the stamp, which is first: not worth unpacking.
         if serialized[STAMP_END:] == self._info[STAMP_END:]:
             return
