@@ -7,6 +7,7 @@ that `perception --help` is quick and `perception engines` never loads ROS.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import pkgutil
 import sys
@@ -37,11 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         if args.debug:
             raise
-        print(f"perception: {error}", file=sys.stderr)
+        print(f"perception: {_sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("perception: interrupted", file=sys.stderr)
         return 130
+
+
+def _sentence(error: Exception) -> str:
+    """What is said of an error: a disk that is full while a file is written does not say what to do."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and not error.filename:
+        return f"{error.strerror}, and what was being written is not whole: free some space, or write elsewhere"
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -88,12 +88,16 @@ def _profile(segment: int | str | None) -> Path:
             f"but must be a number of bytes from {SEGMENT_LIMITS[0]} to {SEGMENT_LIMITS[1]}."
         )
     folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir(), f"perception-{os.getuid()}")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     copy = folder / f"fastdds-{size}.xml"
     unfinished = folder / f"{copy.name}.{os.getpid()}"  # several nodes start at once
     text = shipped.read_text()
-    unfinished.write_text(re.sub(r"(?<=<segment_size>)\d+(?=</segment_size>)", str(size), text))
-    unfinished.replace(copy)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        unfinished.write_text(re.sub(r"(?<=<segment_size>)\d+(?=</segment_size>)", str(size), text))
+        unfinished.replace(copy)
+    except OSError as error:  # a full disk is no reason to be blind
+        log.warning("%s cannot be written (%s): the shipped profile is used, %s is not", copy, error, SEGMENT_VARIABLE)
+        return shipped
     return copy
 
 

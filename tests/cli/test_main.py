@@ -49,3 +49,17 @@ def test_help_loads_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_full_disk_is_said_with_what_to_do(monkeypatch, capsys) -> None:
+    """What Python says while a file is being written names no file."""
+
+    def fail(args) -> int:
+        with open("/dev/full", "wb", buffering=0) as file:
+            file.write(b"x")
+        return 0
+
+    monkeypatch.setattr(module, "build_parser", lambda: _parser_that_runs(fail))
+    assert module.main([]) == 1
+    said = capsys.readouterr().err
+    assert "No space left on device" in said and "free some space, or write elsewhere" in said

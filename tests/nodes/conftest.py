@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +27,9 @@ from perception.nodes.session import keep_local  # noqa: E402
 from perception.tasks.config import ModelConfig, Output  # noqa: E402
 
 FOCAL = (0.9, 1.2)
+EXIT_SECONDS = 2.0
+"""How soon a process has to end after a signal."""
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 class FakeEngine:
@@ -111,6 +116,23 @@ def depth_node(graph: Graph, engine: FakeEngine) -> DepthNode:
     node = graph.add(DepthNode(namespace="/robot"))
     assert node.autostart()
     return node
+
+
+@pytest.fixture
+def start(ros: None) -> Iterator[Start]:
+    """Starts Python with arguments as a process in /robot; ends it whatever happens."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*command: str, **environment: str) -> subprocess.Popen[str]:
+        arguments = [sys.executable, *command, "--ros-args", "-r", "__ns:=/robot"]
+        environ = os.environ | environment
+        processes.append(subprocess.Popen(arguments, env=environ, stderr=subprocess.PIPE, text=True))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "the condition") -> Any:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FakeEngine, Graph, overrides, wait_until
+from conftest import EXIT_SECONDS, FakeEngine, Graph, Start, overrides, wait_until
 from lifecycle_msgs.msg import Transition
 from robot import SMALL, Robot, exchange, grey, metres
 
@@ -32,7 +28,6 @@ SHUTDOWN = {
     "inactive": Transition.TRANSITION_INACTIVE_SHUTDOWN,
     "active": Transition.TRANSITION_ACTIVE_SHUTDOWN,
 }
-EXIT_SECONDS = 2.0
 
 
 @pytest.fixture
@@ -222,26 +217,6 @@ def test_autostart(graph: Graph, engines: list[FakeEngine], autostart: bool, sta
     node = graph.add(DepthNode(namespace="/robot", parameter_overrides=overrides(autostart=autostart)))
     assert node.autostart()
     assert graph.add(Robot()).state(NODE) == state and len(engines) == autostart
-
-
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def start(ros: None) -> Iterator[Start]:
-    """Starts Python with arguments as a process in /robot; ends it whatever happens."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def start(*command: str, **environment: str) -> subprocess.Popen[str]:
-        arguments = [sys.executable, *command, "--ros-args", "-r", "__ns:=/robot"]
-        environ = os.environ | environment
-        processes.append(subprocess.Popen(arguments, env=environ, stderr=subprocess.PIPE, text=True))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
