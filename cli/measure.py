@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 from pathlib import Path
 
 from perception.tasks.config import DEPTH_MODEL
 
-SCENARIOS = ("overhead", "throughput", "overload", "transport", "chain", "startup", "memory")
+SCENARIOS = {
+    "overhead": "benchmark",
+    "throughput": "benchmark",
+    "transport": "benchmark",
+    "chain": "benchmark",
+    "startup": "benchmark",
+    "memory": "benchmark",
+    "overload": "overload",
+    "faults": "faults",
+    "habits": "habits",
+}
+"""Scenario to the module of `perception.nodes` whose class of that name measures it."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
-        "measure", help="measure the nodes: overhead, throughput, overload, transport, chains, start, memory"
+        "measure",
+        help="measure the nodes: overhead, throughput, transport, overload, faults and more",
     )
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)} (default: all)")
     parser.add_argument("--source", default="", help="folder of 640x480 images (default: the shipped clip)")
@@ -27,7 +40,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from perception.nodes.benchmark import Benchmark
     from perception.nodes.session import isolate
     from perception.tasks.resources import share
 
@@ -36,13 +48,15 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"unknown scenarios: {', '.join(sorted(unknown))}; accepted: {', '.join(SCENARIOS)}")
     isolate()
     args.out.mkdir(parents=True, exist_ok=True)
-    benchmark = Benchmark(
-        args.source or str(share("clip")), args.out, args.model, args.target, args.precision, args.threads, args.seconds
-    )
+    source = args.source or str(share("clip"))
     path = args.out / "figures.json"
     figures = json.loads(path.read_text()) if path.is_file() else {}
     for name in args.scenarios or SCENARIOS:
-        figures[name] = benchmark.run(name)
+        module = importlib.import_module(f"perception.nodes.{SCENARIOS[name]}")
+        kind = getattr(module, SCENARIOS[name].title())
+        figures[name] = kind(source, args.out, args.model, args.target, args.precision, args.threads, args.seconds).run(
+            name
+        )
         print(f"{name}: {json.dumps(figures[name], indent=2)}", flush=True)
         path.write_text(json.dumps(figures, indent=2) + "\n")
     print(f"figures: {path}")

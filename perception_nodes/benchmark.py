@@ -1,4 +1,4 @@
-"""What the depth node costs, measured on real topics: overhead, throughput, age under load, transport, start, memory.
+"""What the depth node costs, measured on real topics: overhead, throughput, transport, chains, start, memory.
 
 Every scenario starts the node as a process of its own, takes what it needs to compare with in the same run, and returns
 figures. Nothing is asserted here: a machine's figures are read by people.
@@ -6,109 +6,74 @@ figures. Nothing is asserted here: a machine's figures are read by people.
 
 from __future__ import annotations
 
+import itertools
 import os
-import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import cv2
 import numpy as np
 import psutil
-import rclpy
 from lifecycle_msgs.msg import Transition
-from sensor_msgs.msg import Image as ImageMessage
+from std_msgs.msg import Header
 
 from perception import engines
 from perception.nodes.chain import chain
+from perception.nodes.convert import image_from_message, image_to_message
 from perception.nodes.diagnostics import counts_of, engine_of, stages_of
-from perception.nodes.inputs import SENSOR_DATA
+from perception.nodes.image_source_node import Pace
+from perception.nodes.rig import DEPTH, NAMESPACE, SETTLE, SOURCE, Counter, Figures, Rig
 from perception.nodes.session import Observer, Session
+from perception.nodes.sources import open_source
 from perception.nodes.statistics import spread
-from perception.tasks.config import DEPTH_MODEL
-from perception.tasks.messages import stamp_of
+from perception.tasks.depth import parse
+from perception.tasks.geometry import Fit
+from perception.tasks.image import preprocess
 
-NAMESPACE = "/benchmark"
-SOURCE, DEPTH = f"{NAMESPACE}/image_source_node", f"{NAMESPACE}/depth_node"
-SETTLE = 1.0
-"""Seconds for discovery and the first frames, which are not measured."""
-INPUTS = (0.8, 0.95, 1.1)
-"""Rates of input at which the highest rate of output is looked for, over the rate of inferences and nothing else. More
-input than the node can take lowers its rate: receiving what is dropped takes time from the inferences."""
-
-Figures = dict[str, Any]
+NEVER = threading.Event()
+"""What is not set: nobody stops a measurement."""
 
 
-class Counter(Observer):
-    """Counts the messages of one topic without unpacking them: (stamp or 0, seconds of arrival)."""
-
-    def __init__(self, topic: str = "depth", raw: bool = True) -> None:
-        super().__init__("counter", NAMESPACE)
-        self.arrivals: list[float] = []
-        self.stamps: list[int] = []
-        self._raw = raw
-        self.create_subscription(ImageMessage, topic, self._on_message, SENSOR_DATA, raw=raw)
-
-    def _on_message(self, message: Any) -> None:
-        self.arrivals.append(time.monotonic())
-        if not self._raw:
-            self.stamps.append(stamp_of(message))
-
-
-class Listener(Observer):
-    """Makes the node publish depth and lets it lie: what a reader does with it is not the node's cost.
-
-    The middleware delivers every map; nobody takes them, because the node that subscribes is not spun.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("listener", NAMESPACE)
-        self._reader = rclpy.create_node("depth_reader", namespace=NAMESPACE)
-        self._reader.create_subscription(ImageMessage, "depth", lambda message: None, SENSOR_DATA)
-
-    def destroy_node(self) -> None:
-        self._reader.destroy_node()
-        super().destroy_node()
-
-    def published(self, node: str) -> int:
-        """Frames that `node` has published, as its diagnostics say."""
-        return int(self.diagnostics.get(node, {}).get("published", 0))
-
-
-@dataclass
-class Benchmark:
-    """The machine's figures for one engine. `source` is a folder of 640x480 images."""
-
-    source: str
-    out: Path
-    model: str = DEPTH_MODEL
-    target: str = "auto"
-    precision: str = "auto"
-    threads: int = 0
-    seconds: float = 15.0
-    say: Callable[[str], None] = print
-    _parameters: dict[str, Any] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._parameters = {"model": self.model, "target": self.target, "precision": self.precision}
-
-    def run(self, scenario: str) -> Figures:
-        """A scenario's figures, and the share of the processors that other machines of the same host took meanwhile.
-
-        Durations of a few milliseconds mean little where that is more than a few thousandths.
-        """
-        before, begin = psutil.cpu_times(), time.monotonic()
-        figures: Figures = getattr(self, scenario)()
-        seconds = (time.monotonic() - begin) * (os.cpu_count() or 1)
-        stolen = getattr(psutil.cpu_times(), "steal", 0.0) - getattr(before, "steal", 0.0)
-        return figures | {"stolen_share": round(stolen / seconds, 4)}
+class Benchmark(Rig):
+    """Scenarios of a node that is not overloaded."""
 
     def overhead(self) -> Figures:
-        """Latency at 30 Hz with one subscriber, inference left out, from the node's own stages."""
-        values = self._node_values(30.0, self.threads)
-        return {"stages_ms": stages_of(values), "counts": counts_of(values), "engine": engine_of(values)}
+        """Latency at 30 Hz with one subscriber, inference left out, from the node's own stages: of raw 640x480 images
+        and of compressed 1280x720 ones. Beside them the same arithmetic in a plain loop, without ROS."""
+        inputs = {"raw_640x480": ({}, {}), "jpeg_1280x720": ({"image_transport": "compressed"}, {"hd": True})}
+        figures: Figures = {"without_ros_ms": self._arithmetic()}
+        for name, (node, feed) in inputs.items():
+            values = self._node_values(30.0, self.threads, node=node, feed=feed)
+            figures[name] = {"stages_ms": stages_of(values), "counts": counts_of(values), "engine": engine_of(values)}
+        return figures
+
+    def _arithmetic(self, count: int = 300) -> Figures:
+        """What decoding, preprocessing and parsing of 640x480 images take in this thread, in turn with sleep until the
+        next thirtieth of a second, and without sleep.
+
+        What the machine makes of sleep, by cold caches and a processor that has to be woken, is no node's doing.
+        """
+        cv2.setNumThreads(1)
+        frames = list(itertools.islice(open_source(self.source), 30))
+        header = Header()
+        messages = [image_to_message(frame.image, header) for frame in frames]
+        with engines.load(self.model, self.target, self.precision, self.threads) as engine:
+            fit = Fit.of(frames[0].image.size, engine.config)
+            outputs = dict(engine.run(preprocess(frames[0].image, engine.config, fit)))
+            metres = np.zeros(fit.source, np.float32)
+            found: Figures = {}
+            for name, period in (("at_30_hz", 1 / 30), ("in_a_row", 0.0)):
+                pace, durations = Pace(period), []
+                for number in range(count):
+                    pace.wait(NEVER)
+                    start = time.perf_counter()
+                    preprocess(image_from_message(messages[number % len(messages)]), engine.config, fit)
+                    parse(outputs, fit, engine.config, out=metres)
+                    durations.append(time.perf_counter() - start)
+                found[name] = {point: round(1e3 * value, 3) for point, value in vars(spread(durations)).items()}
+        return found
 
     def throughput(self) -> Figures:
         """The highest rate of the node, and the rate of the bare engine.
@@ -131,24 +96,6 @@ class Benchmark:
                 "to_inference_and_overhead": round(rate * (seconds + overhead), 3),
                 "stages_p50_ms": {name: stages[name]["p50"] for name in ("infer", "preprocess", "publish")},
                 "engine": engine_of(values),
-            }
-        return figures
-
-    def overload(self) -> Figures:
-        """Age of the output at 3 times the input that the node can take, without and with a stalled reader."""
-        figures: Figures = {}
-        rate = 3 * float(self._capacity(self.threads)[1]["rate_hz"])
-        for name, stalled in (("free", False), ("stalled_reader", True)):
-            values = self._node_values(rate, self.threads, stalled_reader=stalled)
-            stages = stages_of(values)
-            bound = 1.25 * stages["infer"]["p99"] + 1e3 / rate + 5
-            figures[name] = {
-                "input_hz": round(rate, 1),
-                "age_ms": stages["age"],
-                "infer_ms": stages["infer"],
-                "bound_p99_ms": round(bound, 2),
-                "within": stages["age"]["p99"] <= bound,
-                "counts": counts_of(values),
             }
         return figures
 
@@ -249,61 +196,3 @@ class Benchmark:
             "after_each_round_mib": after,
             "last_less_third_mib": round(after[-1] - after[2], 1),
         }
-
-    def _capacity(self, threads: int) -> tuple[float, dict[str, str]]:
-        """Seconds of one run of the bare engine, and the node's diagnostics at the input that gives the most output."""
-        before = self._bare_seconds(threads)
-        found = [self._node_values(share / before, threads) for share in INPUTS]
-        best = max(found, key=lambda values: float(values["rate_hz"]))
-        return (before + self._bare_seconds(threads)) / 2, best
-
-    def _bare_seconds(self, threads: int) -> float:
-        """Median seconds of one run of the engine alone."""
-        with engines.load(self.model, self.target, self.precision, threads) as engine:
-            image = np.random.default_rng(0).integers(0, 255, (1, *engine.config.input_size, 3), np.uint8)
-            durations = []
-            end = time.perf_counter() + 4
-            while time.perf_counter() < end:
-                start = time.perf_counter()
-                engine.run(image)
-                durations.append(time.perf_counter() - start)
-        return spread(durations[len(durations) // 4 :]).p50
-
-    def _node_values(self, rate: float, threads: int, stalled_reader: bool = False) -> dict[str, str]:
-        """The node's diagnostics after `seconds` of input at `rate`; statistics begin when everything runs."""
-        with Session(Listener, self.out / "log") as session:
-            self._start_node(session, threads)
-            session.start("feeder", {"source": self.source, "rate": float(rate)}, namespace=NAMESPACE)
-            session.wait(lambda: session.observer.published(DEPTH), 60, "the first depth map")
-            if stalled_reader:
-                self._stall_a_reader(session)
-            time.sleep(SETTLE)
-            session.change_state(DEPTH, Transition.TRANSITION_DEACTIVATE)
-            session.change_state(DEPTH)  # counts anew
-            time.sleep(self.seconds)
-            session.observer.diagnostics.pop(DEPTH)
-            return dict(session.wait(lambda: session.observer.diagnostics.get(DEPTH), 10, "diagnostics"))
-
-    def _start_source(self, session: Session, rate: float) -> None:
-        parameters = {
-            "source": self.source,
-            "rate": float(rate),
-            "loop": True,
-            "cache": 512,  # decoding must not limit the rate
-            "publish_depth_true": False,
-            "autostart": False,
-        }
-        session.start("image_source_node", parameters, namespace=NAMESPACE)
-        session.change_state(SOURCE, Transition.TRANSITION_CONFIGURE)
-
-    def _start_node(self, session: Session, threads: int) -> Any:
-        return session.start("depth_node", self._parameters | {"threads": threads}, namespace=NAMESPACE)
-
-    def _stall_a_reader(self, session: Session) -> None:
-        """A reliable reader of the depth is stopped in mid-air."""
-        reader = session.start("reader", {}, namespace=NAMESPACE, remappings={"image": "depth"})
-        depth = f"{NAMESPACE}/depth"
-        session.wait(lambda: session.observer.count_subscribers(depth) >= 2, 60, "the reader to be stalled")
-        time.sleep(SETTLE)
-        reader.send_signal(signal.SIGSTOP)
-        self.say("one reliable reader of the depth topic is stopped")

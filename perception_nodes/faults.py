@@ -1,0 +1,82 @@
+"""How soon a depth node that was killed is replaced, and how soon an interrupt ends one, whatever it is doing."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+from lifecycle_msgs.msg import Transition
+
+from perception.nodes.rig import DEPTH, NAMESPACE, SETTLE, Counter, Figures, Rig
+from perception.nodes.session import Session
+
+FLOOD = 300.0
+"""Images a second, more than a node on a processor can take."""
+STARTING = (0.2, 0.6, 1.0, 1.4, 1.8, 2.4)
+"""Seconds after its start at which a node is interrupted: among imports, in ROS's start, while the engine is loaded."""
+
+
+class Faults(Rig):
+    """Ends of the node that nobody asked for, and those that somebody did."""
+
+    def faults(self, rounds: int = 3) -> Figures:
+        """Seconds from SIGKILL in a flood to the next node's first depth map, and from SIGINT to the end of the process
+        in each state."""
+        states: dict[str, Callable[[Session], None]] = {
+            f"starting for {seconds} s": lambda session, seconds=seconds: time.sleep(seconds)  # type: ignore[misc]
+            for seconds in STARTING
+        }
+        states |= {
+            "not configured": lambda session: session.wait(
+                lambda: session.observer.count_publishers(f"{DEPTH}/transition_event"), 60, "the node"
+            ),
+            "inactive": lambda session: session.change_state(DEPTH, Transition.TRANSITION_CONFIGURE),
+            "without images": lambda session: session.wait(
+                lambda: session.observer.count_subscribers(f"{NAMESPACE}/image"), 60, "the node"
+            ),
+            "at 30 Hz": lambda session: self._serve(session, 30.0),
+            "in a flood": lambda session: self._serve(session, FLOOD),
+            "beside a stalled reader": self._serve_stalled,
+        }
+        return {
+            "killed_to_next_depth_s": [self._replaced() for _ in range(rounds)],
+            "interrupt_to_end_s": {name: self._end(name, state) for name, state in states.items()},
+        }
+
+    def _replaced(self) -> float:
+        with Session(Counter, self.out / "log") as session:
+            process = self._start_node(session, self.threads)
+            self._serve(session, FLOOD)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed = time.monotonic()
+            session.processes.pop("depth_node")  # its end is no surprise
+            self._start_node(session, self.threads)
+            session.wait(
+                lambda: any(arrival > killed + 0.2 for arrival in session.observer.arrivals), 60, "depth once more"
+            )
+            return round(session.observer.arrivals[-1] - killed, 2)
+
+    def _end(self, name: str, state: Callable[[Session], None]) -> float:
+        """Seconds from the interrupt to the end."""
+        with Session(Counter, self.out / "log") as session:
+            waits = {"autostart": False} if name in ("not configured", "inactive") else {}
+            process = self._start_node(session, self.threads, waits)
+            state(session)
+            process.send_signal(signal.SIGINT)
+            begin = time.monotonic()
+            process.wait(60)
+            session.processes.pop("depth_node")
+            return round(time.monotonic() - begin, 2)
+
+    def _serve(self, session: Session, rate: float) -> None:
+        """Until depth maps have come for a while."""
+        session.start("feeder", {"source": self.source, "rate": rate}, namespace=NAMESPACE)
+        session.wait(lambda: session.observer.arrivals, 60, "the first depth map")
+        time.sleep(SETTLE)
+
+    def _serve_stalled(self, session: Session) -> None:
+        self._serve(session, 30.0)
+        self._stall_a_reader(session)
+        time.sleep(SETTLE)

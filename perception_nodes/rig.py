@@ -1,0 +1,170 @@
+"""What measurements of the depth node share: the node, what feeds and reads it, each a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import rclpy
+from lifecycle_msgs.msg import Transition
+from sensor_msgs.msg import Image as ImageMessage
+
+from perception import engines
+from perception.nodes.inputs import SENSOR_DATA
+from perception.nodes.session import Observer, Session
+from perception.nodes.statistics import spread
+from perception.tasks.config import DEPTH_MODEL
+from perception.tasks.messages import stamp_of
+
+NAMESPACE = "/benchmark"
+SOURCE, DEPTH = f"{NAMESPACE}/image_source_node", f"{NAMESPACE}/depth_node"
+SETTLE = 1.0
+"""Seconds for discovery and the first frames, which are not measured."""
+INPUTS = (0.8, 0.95, 1.1)
+"""Rates of input at which the highest rate of output is looked for, over the rate of inferences and nothing else. More
+input than the node can take lowers its rate: receiving what is dropped takes time from the inferences."""
+
+Figures = dict[str, Any]
+
+
+class Counter(Observer):
+    """Counts the messages of one topic without unpacking them: (stamp or 0, seconds of arrival)."""
+
+    def __init__(self, topic: str = "depth", raw: bool = True) -> None:
+        super().__init__("counter", NAMESPACE)
+        self.arrivals: list[float] = []
+        self.stamps: list[int] = []
+        self._raw = raw
+        self.create_subscription(ImageMessage, topic, self._on_message, SENSOR_DATA, raw=raw)
+
+    def _on_message(self, message: Any) -> None:
+        self.arrivals.append(time.monotonic())
+        if not self._raw:
+            self.stamps.append(stamp_of(message))
+
+
+class Listener(Observer):
+    """Makes the node publish depth and lets it lie: what a reader does with it is not the node's cost.
+
+    The middleware delivers every map; nobody takes them, because the node that subscribes is not spun.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("listener", NAMESPACE)
+        self._reader = rclpy.create_node("depth_reader", namespace=NAMESPACE)
+        self._reader.create_subscription(ImageMessage, "depth", lambda message: None, SENSOR_DATA)
+
+    def destroy_node(self) -> None:
+        self._reader.destroy_node()
+        super().destroy_node()
+
+    def published(self, node: str) -> int:
+        """Frames that `node` has published, as its diagnostics say."""
+        return int(self.diagnostics.get(node, {}).get("published", 0))
+
+
+@dataclass
+class Rig:
+    """The machine's figures for one engine. `source` is a folder of 640x480 images."""
+
+    source: str
+    out: Path
+    model: str = DEPTH_MODEL
+    target: str = "auto"
+    precision: str = "auto"
+    threads: int = 0
+    seconds: float = 15.0
+    say: Callable[[str], None] = print
+    _parameters: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._parameters = {"model": self.model, "target": self.target, "precision": self.precision}
+
+    def run(self, scenario: str) -> Figures:
+        """A scenario's figures, and the share of the processors that other machines of the same host took meanwhile.
+
+        Durations of a few milliseconds mean little where that is more than a few thousandths.
+        """
+        before, begin = psutil.cpu_times(), time.monotonic()
+        figures: Figures = getattr(self, scenario)()
+        seconds = (time.monotonic() - begin) * (os.cpu_count() or 1)
+        stolen = getattr(psutil.cpu_times(), "steal", 0.0) - getattr(before, "steal", 0.0)
+        return figures | {"stolen_share": round(stolen / seconds, 4)}
+
+    def _capacity(self, threads: int) -> tuple[float, dict[str, str]]:
+        """Seconds of one run of the bare engine, and the node's diagnostics at the input that gives the most output."""
+        before = self._bare_seconds(threads)
+        found = [self._node_values(share / before, threads) for share in INPUTS]
+        best = max(found, key=lambda values: float(values["rate_hz"]))
+        return (before + self._bare_seconds(threads)) / 2, best
+
+    def _bare_seconds(self, threads: int) -> float:
+        """Median seconds of one run of the engine alone."""
+        with engines.load(self.model, self.target, self.precision, threads) as engine:
+            image = np.random.default_rng(0).integers(0, 255, (1, *engine.config.input_size, 3), np.uint8)
+            durations = []
+            end = time.perf_counter() + 4
+            while time.perf_counter() < end:
+                start = time.perf_counter()
+                engine.run(image)
+                durations.append(time.perf_counter() - start)
+        return spread(durations[len(durations) // 4 :]).p50
+
+    def _node_values(
+        self,
+        rate: float,
+        threads: int,
+        stalled_reader: bool = False,
+        node: Mapping[str, Any] | None = None,
+        feed: Mapping[str, Any] | None = None,
+    ) -> dict[str, str]:
+        """The node's diagnostics after `seconds` of input at `rate`; statistics begin when everything runs.
+
+        Args:
+            node, feed: parameters of the node and of the feeder besides.
+        """
+        with Session(Listener, self.out / "log") as session:
+            self._start_node(session, threads, node)
+            fed = {"source": self.source, "rate": float(rate), **(feed or {})}
+            session.start("feeder", fed, namespace=NAMESPACE)
+            session.wait(lambda: session.observer.published(DEPTH), 60, "the first depth map")
+            if stalled_reader:
+                self._stall_a_reader(session)
+            time.sleep(SETTLE)
+            session.change_state(DEPTH, Transition.TRANSITION_DEACTIVATE)
+            session.change_state(DEPTH)  # counts anew
+            time.sleep(self.seconds)
+            session.change_state(DEPTH, Transition.TRANSITION_DEACTIVATE)  # every frame has come to its end
+            session.observer.diagnostics.pop(DEPTH)
+            return dict(session.wait(lambda: session.observer.diagnostics.get(DEPTH), 10, "diagnostics"))
+
+    def _start_source(self, session: Session, rate: float) -> None:
+        parameters = {
+            "source": self.source,
+            "rate": float(rate),
+            "loop": True,
+            "cache": 512,  # decoding must not limit the rate
+            "publish_depth_true": False,
+            "autostart": False,
+        }
+        session.start("image_source_node", parameters, namespace=NAMESPACE)
+        session.change_state(SOURCE, Transition.TRANSITION_CONFIGURE)
+
+    def _start_node(self, session: Session, threads: int, more: Mapping[str, Any] | None = None) -> Any:
+        return session.start("depth_node", self._parameters | {"threads": threads, **(more or {})}, namespace=NAMESPACE)
+
+    def _stall_a_reader(self, session: Session) -> None:
+        """A reliable reader of the depth is stopped in mid-air."""
+        reader = session.start("reader", {}, namespace=NAMESPACE, remappings={"image": "depth"})
+        depth = f"{NAMESPACE}/depth"
+        session.wait(lambda: session.observer.count_subscribers(depth) >= 2, 60, "the reader to be stalled")
+        time.sleep(SETTLE)
+        reader.send_signal(signal.SIGSTOP)
+        self.say("one reliable reader of the depth topic is stopped")

@@ -1,0 +1,64 @@
+"""What the scenarios of `perception measure` make of what they see; the runs themselves are for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from perception.cli.measure import SCENARIOS
+from perception.evaluation.bags import Bag
+from perception.evaluation.replayed import Passage
+from perception.nodes import habits
+from perception.nodes.bag_bench import Trial
+from perception.nodes.overload import Overload
+from perception.tasks.resources import share
+
+
+def values(**counts: int) -> dict[str, str]:
+    events = dict.fromkeys(("received", "published", "dropped", "failed", "skipped", "bad_calibration"), 0) | counts
+    stages = {"infer": 8.0, "age": 20.0}
+    points = {f"{stage}_{point}_ms": str(value) for stage, value in stages.items() for point in ("p50", "p95", "p99")}
+    return {key: str(count) for key, count in events.items()} | points | {f"{stage}_max_ms": "9" for stage in stages}
+
+
+def test_the_bound_of_the_age_and_frames_without_an_end() -> None:
+    overload = Overload(str(share("clip")), Path())
+    found = overload._figures(100.0, values(received=100, published=60, dropped=39))
+    assert found["bound_p99_ms"] == 1.25 * 8 + 10 + 5
+    assert found["unaccounted"] == 1
+    assert overload._figures(1000.0, values())["bound_p99_ms"] == 16.0
+    assert not overload._figures(1000.0, values())["within"]
+    assert overload._figures(100.0, values())["within"]
+
+
+def test_habits_are_left_off_one_after_the_other(tmp_path: Path) -> None:
+    found = habits.Habits(str(share("clip")), tmp_path, model="m")._subjects()
+    off = [[word for word in subject.commands["node"] if word.endswith(":=false")] for subject in found]
+    assert off[0] == [] and off[-1] == []
+    assert off[1:-1] == [[f"{habit}:=false" for habit in habits.HABITS[:count]] for count in range(1, 5)]
+    assert [subject.commands["node"][2] for subject in found][-1] == "perception.nodes.depth_node"
+
+
+def test_habits_are_compared_on_the_sources_frames(tmp_path: Path) -> None:
+    with Bag(habits.Habits(str(share("clip")), tmp_path)._bag()) as bag:
+        assert bag.counts[habits.IMAGES] == bag.counts[habits.INFO] == 120
+        assert bag.duration == pytest.approx(119 / 30 * 1e9, rel=1e-3)
+
+
+def test_habits_are_compared_by_medians() -> None:
+    nothing = Passage(np.zeros((0, 2), np.int64), np.zeros((0, 2), np.int64))
+
+    def trial(p50: float, cores: float) -> Trial:
+        figures = {"latency_ms": {"p50": p50, "p99": 2 * p50}, "output_hz": 20.0, "processes": {"a": {"cores": cores}}}
+        return Trial(nothing, figures)
+
+    found = habits._medians([trial(1, 0.2), trial(9, 0.6), trial(2, 0.4)])
+    assert found == {"age_p50_ms": 2, "age_p99_ms": 4, "output_hz": 20, "cpu_ms_per_result": 20}
+
+
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+def test_every_scenario_exists(scenario: str) -> None:
+    module = __import__(f"perception.nodes.{SCENARIOS[scenario]}", fromlist=["x"])
+    assert callable(getattr(getattr(module, SCENARIOS[scenario].title()), scenario))
