@@ -142,9 +142,9 @@ def leave_to_ros(wanted: list[str], pins: list[str]) -> tuple[list[str], list[st
     has_opencv = imports("cv2", sys.executable)
     kept = [line for line in wanted if not line.startswith("ros-") and not (has_opencv and line.startswith("opencv"))]
     # A newer NumPy of the same major version can read what was compiled with the older one, another cannot. The pinned
-    # ml-dtypes (of onnx) asks for NumPy 2.
+    # ml-dtypes (of onnx) and contourpy (of matplotlib) ask for NumPy 2.
     limit = f"numpy<{int(numpy.split('.')[0]) + 1}"
-    return kept, [line for line in pins if not re.match(r"numpy\b|opencv|ml-dtypes", line)] + [limit]
+    return kept, [line for line in pins if not re.match(r"numpy\b|opencv|ml-dtypes|contourpy", line)] + [limit]
 
 
 def imports(module: str, python: str) -> bool:
