@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perception.evaluation.replayed import POINTS
+from perception.tasks.durations import POINTS
 
 STAGES = ("transport", "receive", "wait", "decode", "preprocess", "infer", "publish", "latency", "overhead", "age")
 

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from perception.tasks.depth_metrics import metrics
+from perception.tasks.durations import spread
 
-POINTS = {"p50": 50, "p95": 95, "p99": 99, "max": 100}
-"""What is said of a duration: names and percentiles."""
 SLOPES = 300
 """Values between which slopes are taken, at most: there are half as many pairs as that squared."""
 
@@ -69,13 +68,8 @@ class Passage:
             "input_hz": _rate(self.sent),
             "output_hz": _rate(self.arrived),
             "jitter_ms": round(float(1e3 * gaps.std()), 3) if len(gaps) else None,
-            "latency_ms": percentiles(latencies) if len(latencies) else None,
+            "latency_ms": spread(latencies).milliseconds() if len(latencies) else None,
         }
-
-
-def percentiles(seconds: np.ndarray) -> dict[str, float]:
-    """p50, p95, p99 and max in milliseconds."""
-    return {name: round(float(1e3 * np.percentile(seconds, percent)), 3) for name, percent in POINTS.items()}
 
 
 def _rate(events: np.ndarray) -> float:

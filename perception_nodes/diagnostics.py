@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from perception.tasks.durations import POINTS
+
 if TYPE_CHECKING:
     from perception.nodes.node import BaseNode
 
 
-POINTS = ("p50", "p95", "p99", "max")
 COUNTS = ("received", "published", "dropped", "failed", "skipped", "bad_calibration")
 
 
@@ -39,8 +40,8 @@ class Reporter:
         values = {"rate_hz": f"{statistics.rate():.2f}"}
         values |= {name: str(counts[name]) for name in COUNTS}
         for stage, durations in statistics.spreads().items():
-            for name in POINTS:
-                values[f"{stage}_{name}_ms"] = f"{1e3 * getattr(durations, name):.3f}"
+            for name, milliseconds in durations.milliseconds().items():
+                values[f"{stage}_{name}_ms"] = f"{milliseconds:.3f}"
         values |= node.describe()
         if (temperature := device_temperature()) is not None:
             values["temperature_c"] = f"{temperature:.1f}"

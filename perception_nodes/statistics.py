@@ -5,24 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 
+from perception.tasks.durations import Spread, spread
+
 WINDOW = 2000
 """Durations kept of each stage."""
-PERCENTILES = (50, 95, 99, 100)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Percentiles of a duration in seconds."""
-
-    p50: float
-    p95: float
-    p99: float
-    max: float
 
 
 class Window:
@@ -113,12 +103,3 @@ class Statistics:
         with self._lock:
             windows = {stage: window.values() for stage, window in self._stages.items()}
         return {stage: spread(window) for stage, window in windows.items()}
-
-
-def spread(seconds: Sequence[float] | np.ndarray) -> Spread:
-    """Percentiles of durations, interpolated as NumPy does it, in a quarter of its time; there must be one at least."""
-    ordered = np.sort(np.asarray(seconds, np.float64))
-    places = (len(ordered) - 1) * np.array(PERCENTILES) / 100
-    below = places.astype(int)
-    above = np.minimum(below + 1, len(ordered) - 1)
-    return Spread(*(ordered[below] + (places - below) * (ordered[above] - ordered[below])).tolist())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception.evaluation.replayed import Passage, growth, highest_rate, percentiles
+from perception.evaluation.replayed import Passage, growth, highest_rate
 
 MS = 1_000_000
 
@@ -34,10 +34,6 @@ def test_a_result_that_comes_twice_counts_once_and_a_strange_one_is_told() -> No
 def test_nothing_came() -> None:
     summary = Passage(events((1, 0), (2, 10)), events()).summary()
     assert summary["loss"] == 1.0 and summary["latency_ms"] is None and summary["output_hz"] == 0.0
-
-
-def test_percentiles() -> None:
-    assert percentiles(np.linspace(0, 0.1, 101)) == {"p50": 50.0, "p95": 95.0, "p99": 99.0, "max": 100.0}
 
 
 def test_growth_looks_at_the_second_half_and_past_peaks() -> None:

@@ -6,11 +6,9 @@ import threading
 import time
 
 import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from perception.nodes.statistics import WINDOW, Spread, Statistics, spread
+from perception.nodes.statistics import WINDOW, Statistics
+from perception.tasks.durations import Spread
 
 
 def test_counts_and_the_last_error() -> None:
@@ -31,13 +29,6 @@ def test_reset_forgets_everything() -> None:
     statistics.time({"infer": 1.0})
     statistics.reset()
     assert not statistics.counts and not statistics.last_error and not statistics.spreads()
-
-
-@given(st.lists(st.floats(0, 10), min_size=1, max_size=50))
-def test_a_spread_is_ordered_and_ends_at_the_maximum(seconds: list[float]) -> None:
-    found = spread(seconds)
-    assert min(seconds) <= found.p50 <= found.p95 <= found.p99 <= found.max == max(seconds)
-    assert found.p50 == pytest.approx(np.median(seconds))
 
 
 def test_stages_keep_the_newest_window() -> None:
