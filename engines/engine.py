@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ Runtimes = Mapping[str, Callable[[], Runtime]]
 class Engine:
     """A loaded engine. One thread uses it at a time, not necessarily the one that loaded it."""
 
-    def __init__(self, record: Record, session: Session, threads: int) -> None:
+    def __init__(self, record: Record, session: Session, threads: int, load_seconds: float) -> None:
         self.config: ModelConfig = record.config
         self.info: dict[str, str] = {
             "model": record.config.name,
@@ -33,8 +34,10 @@ class Engine:
             "key": record.short_key,
             "threads": str(threads or "all"),
             "device": session.device,
+            "load_s": f"{load_seconds:.3f}",
         }
-        """For diagnostics: model, target, runtime with its version, precision, key (short), threads, device."""
+        """For diagnostics: model, target, runtime with its version, precision, key (short), threads, device, seconds that
+        loading took."""
         self.chosen = record.chosen > 0
         """Whether `build --target auto` chose this engine; otherwise it was built by name, and others may be faster."""
         self._session: Session | None = session
@@ -100,6 +103,7 @@ def load(
         EngineError: not built, stale, cut short, of another machine, or not loadable. The message says which command
             builds it.
     """
+    start = time.perf_counter()
     if threads < 0:
         raise EngineError(f"threads is {threads}; accepted: 0 for all cores, or a positive number")
     store = Store(directory)
@@ -121,7 +125,7 @@ def load(
         )
     except EngineError as error:
         raise EngineError(f"{error}: {command}") from error
-    return Engine(record, session, threads)
+    return Engine(record, session, threads, time.perf_counter() - start)
 
 
 def build_command(

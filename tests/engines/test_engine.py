@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +33,22 @@ def test_an_engine_knows_itself_and_runs(built) -> None:
         assert engine.info["target"] == "fake"
         assert engine.info["runtime"] == "fake 1.0"
         assert engine.info["threads"] == "all"
-        assert set(engine.info) == {"model", "target", "runtime", "precision", "key", "threads", "device"}
+        named = {"model", "target", "runtime", "precision", "key", "threads", "device", "load_s"}
+        assert set(engine.info) == named
         first = engine.run(IMAGE)["depth"]
         assert first.dtype == np.float32
         assert engine.run(IMAGE)["depth"] is first  # one buffer, used again
+
+
+def test_an_engine_tells_how_long_it_took_to_load(built, fake, monkeypatch) -> None:
+    def slow(*arguments, load=fake.load):
+        time.sleep(0.05)
+        return load(*arguments)
+
+    monkeypatch.setattr(fake, "load", slow)
+    begin = time.perf_counter()
+    with load(**built) as engine:
+        assert 0.05 <= float(engine.info["load_s"]) <= time.perf_counter() - begin + 0.001
 
 
 def test_a_closed_engine_says_so(built) -> None:
