@@ -36,8 +36,8 @@ class Engine:
             "device": session.device,
             "load_s": f"{load_seconds:.3f}",
         }
-        """For diagnostics: model, target, runtime with its version, precision, key (short), threads, device, seconds that
-        loading took."""
+        """For diagnostics: model, target, runtime with its version, precision, key (short), threads, device,
+        and the seconds that loading took."""
         self.chosen = record.chosen > 0
         """Whether `build --target auto` chose this engine; otherwise it was built by name, and others may be faster."""
         self._session: Session | None = session

@@ -115,3 +115,26 @@ def _nearest(stamps: list[int], stamp: int) -> int | None:
     place = bisect.bisect_left(stamps, stamp)
     near = [i for i in (place - 1, place) if 0 <= i < len(stamps) and abs(stamps[i] - stamp) <= SLOP]
     return min(near, key=lambda i: abs(stamps[i] - stamp)) if near else None
+
+
+def outline(bag: Bag, images: str) -> dict[str, Any]:
+    """What a report says of a bag and its topic of images."""
+    image = image_from_message(next(bag.messages([images])).message)
+    return {
+        "name": bag.path.name,
+        "topic": images,
+        "images": bag.counts[images],
+        "form": f"{image.size[1]}x{image.size[0]} {image.encoding}",
+        "seconds": bag.duration / 1e9,
+    }
+
+
+def true_depths(bag: Bag, images: str, stride: int) -> dict[int, np.ndarray]:
+    """True depth in metres by stamp, every so many rows and columns; nothing where the bag has none."""
+    topic = true_depth_topic(bag, images)
+    if topic is None:
+        return {}
+    return {
+        recorded.stamp: metres_of(image_from_message(recorded.message))[::stride, ::stride].copy()
+        for recorded in bag.messages([topic])
+    }

@@ -1,23 +1,57 @@
-"""The report of `perception bench`: JSON for programs, Markdown for people."""
+"""The report of `perception bench`: JSON for programs, Markdown and plots for people.
+
+`python -m perception.evaluation.replay_report FOLDER` writes the latter two anew from report.json and series.npz.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from perception.evaluation.replayed import total
 from perception.tasks.durations import POINTS
 
 STAGES = ("transport", "receive", "wait", "decode", "preprocess", "infer", "publish", "latency", "overhead", "age")
 
 
-def write_report(report: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
-    """Write report.json and report.md."""
+def write_report(report: Mapping[str, Any], series: Mapping[str, np.ndarray], folder: Path) -> tuple[Path, Path]:
+    """Write report.json, series.npz, the plots where matplotlib is installed, and report.md.
+
+    Args:
+        series: by the "series" of a run and a name of `Passage.series`, with a slash between them.
+
+    Returns:
+        Paths of report.json and report.md.
+    """
     machine, people = folder / "report.json", folder / "report.md"
     machine.write_text(json.dumps(report, indent=2) + "\n")
-    people.write_text(markdown(report))
+    np.savez_compressed(folder / "series.npz", **series)
+    people.write_text(f"{markdown(report)}\n{_plots(report, series, folder)}\n")
     return machine, people
+
+
+def rewrite(folder: Path) -> None:
+    """Write report.md and the plots again."""
+    with np.load(folder / "series.npz") as series:
+        write_report(json.loads((folder / "report.json").read_text()), dict(series), folder)
+
+
+def _plots(report: Mapping[str, Any], series: Mapping[str, np.ndarray], folder: Path) -> str:
+    """The section that shows them, or says why there are none."""
+    try:
+        from perception.evaluation.replay_plots import draw_plots
+    except ImportError as error:
+        return (
+            f"No plots, because matplotlib cannot be imported ({error}); install it and run "
+            f"`python -m perception.evaluation.replay_report {folder}`."
+        )
+    captions = draw_plots(report, series, folder)
+    return "## Plots\n\n" + "\n\n".join(f"![{caption}]({name})" for name, caption in captions.items())
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -46,13 +80,11 @@ def _runs(report: Mapping[str, Any]) -> str:
         for run in subject["runs"]:
             latency = run["latency_ms"] or dict.fromkeys(POINTS)
             age = next((node["stages_ms"]["age"]["p99"] for node in run["nodes"].values() if "age" in _of(node)), None)
-            cores = sum(process["cores"] for process in run["processes"].values())
-            memory = sum(process["memory_mib"] for process in run["processes"].values())
             rows.append(
                 [
                     subject["name"], run["asked"], run["input_hz"], run["output_hz"], f"{run['lost']} of {run['sent']}",
-                    *(latency[point] for point in POINTS), age, run["jitter_ms"], cores, memory, _drops(run),
-                    _accuracy(run.get("accuracy")),
+                    *(latency[point] for point in POINTS), age, run["jitter_ms"], total(run, "cores"),
+                    total(run, "memory_mib"), _drops(run), _accuracy(run.get("accuracy")),
                 ]
             )  # fmt: skip
     head = ["", "input", "in Hz", "out Hz", "lost", *(f"{point} ms" for point in POINTS), "age p99 ms", "jitter ms"]
@@ -103,9 +135,11 @@ def _stages(subject: Mapping[str, Any]) -> str:
     parts.append(table(["process", "cores", "MiB", "growth over the second half, MiB"], rows))
     hot = f"{run['temperature_c']} °C" if run["temperature_c"] is not None else "not shown by this machine"
     clock = f"{run['clock_mhz']} MHz" if run["clock_mhz"] is not None else "not shown by this machine"
+    loads = [f"{node['engine_load_s']} s ({name})" for name, node in run["nodes"].items() if "engine_load_s" in node]
     parts.append(
-        f"Ready after {run['ready_s']} s (engines built in {subject['build_s']} s before), first result "
-        f"{run['first_result_ms']} ms after the first image. Temperature: {hot}; clock: {clock}."
+        f"Engines built in {subject['build_s']} s before the start; topics there {run['ready_s']} s after it"
+        + (f", in which engines loaded in {', '.join(loads)}" if loads else "")
+        + f"; first result {run['first_result_ms']} ms after the first image. Temperature: {hot}; clock: {clock}."
     )
     return f"## {subject['name']}, {run['asked']}\n\n" + "\n\n".join(parts)
 
@@ -120,3 +154,7 @@ def _text(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    rewrite(Path(sys.argv[1]))

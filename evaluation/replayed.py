@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -71,6 +71,22 @@ class Passage:
             "latency_ms": spread(latencies).milliseconds() if len(latencies) else None,
         }
 
+    def series(self, processes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What is plotted over the seconds since the first image was sent.
+
+        Args:
+            processes: by name, as `perception.nodes.sampler.Sampler.stop` gives them, on the clock of `sent`.
+
+        Returns:
+            "sent_s" and "latency_s", float64 (n,), NaN where no result came; for each process "memory_mib/NAME",
+            float64 (m, 2), seconds and MiB.
+        """
+        start = self.sent[0, 1] if len(self.sent) else 0
+        series = {"sent_s": (self.sent[:, 1] - start) / 1e9, "latency_s": self.latencies}
+        for name, rows in processes.items():
+            series[f"memory_mib/{name}"] = np.stack([rows[:, 0] - start / 1e9, rows[:, 2]], 1)
+        return series
+
 
 def _rate(events: np.ndarray) -> float:
     """Events a second between the first and the last."""
@@ -130,3 +146,31 @@ def highest_rate(loss: Callable[[float], float], begin: float, allowed: float, s
         rate = math.sqrt(good * bad)
         good, bad = (rate, bad) if loss(rate) <= allowed else (good, rate)
     return good
+
+
+def ratios(subjects: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The second subject over the first, for each way in which images came: of medians over the rounds.
+
+    Args:
+        subjects: two, as in the report. What is 0 or not known has the ratio None.
+    """
+    figures: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
+        "latency p50": lambda run: (run["latency_ms"] or {}).get("p50"),
+        "latency p99": lambda run: (run["latency_ms"] or {}).get("p99"),
+        "output Hz": lambda run: run["output_hz"],
+        "jitter": lambda run: run["jitter_ms"],
+        "cores": lambda run: total(run, "cores"),
+        "memory": lambda run: total(run, "memory_mib"),
+    }
+    found: dict[str, float | None] = {}
+    for asked in dict.fromkeys(run["asked"] for run in subjects[0]["runs"]):
+        for name, read in figures.items():
+            rows = [[read(run) for run in entry["runs"] if run["asked"] == asked] for entry in subjects]
+            first, second = (float(np.median(np.array(row, np.float64))) for row in rows)  # None becomes NaN
+            found[f"{asked}: {name}"] = round(second / first, 3) if first > 0 and math.isfinite(second) else None
+    return found
+
+
+def total(run: Mapping[str, Any], figure: str) -> float:
+    """Sum of a figure over a run's processes."""
+    return float(sum(process[figure] for process in run["processes"].values()))

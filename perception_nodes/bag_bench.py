@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from lifecycle_msgs.msg import Transition
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
-from perception.evaluation.replayed import Passage, growth
+from perception.evaluation.bags import Bag
+from perception.evaluation.replayed import Passage, depth_scores, highest_rate
 from perception.nodes.bag_player import message_type
 from perception.nodes.convert import MessageError, image_from_message
-from perception.nodes.diagnostics import counts_of, device_temperature, engine_of, stages_of
+from perception.nodes.diagnostics import counts_of, engine_of, stages_of
+from perception.nodes.sampler import Sampler, usage
 from perception.nodes.session import Observer, Session, SessionError
-from perception.nodes.subject import Subject
+from perception.nodes.subject import Subject, described
 from perception.tasks.messages import metres_of, stamp_in
 
 PLAYER = "/perception_bench/bag_player"
@@ -31,8 +31,8 @@ REPORTED = 1.5
 """Seconds after which /diagnostics, which come once a second, hold the last frame; results on their way come too."""
 QUEUE = 200
 """Results that wait for this process at most."""
-SAMPLED = 0.5
-"""Seconds between two looks at the processes."""
+PLAYED = 0.97
+"""Share of a rate that must really have been sent for the rate to count."""
 STRIDE = 4
 """Results that are kept for accuracy are every fourth row and column: whole maps would cost memory and time."""
 
@@ -70,67 +70,22 @@ class Watcher(Observer):
                 self.unreadable += 1
 
 
-class Sampler:
-    """Looks at processes and what they started, now and then, in a thread: processor time and resident memory."""
+@dataclass(frozen=True)
+class Pace:
+    """How images come.
 
-    def __init__(self, pids: Mapping[str, int]) -> None:
-        self._roots = {name: psutil.Process(pid) for name, pid in pids.items()}
-        self._rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in pids}
-        self.temperatures: list[float] = []
-        self.megahertz: list[float] = []
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
+    Args:
+        rate: images a second; 0: as they were recorded.
+        seconds: how long, the bag starting again at its end; None: once through the bag.
+        one_by_one: the next image when the last one's result has come.
+    """
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+    rate: float = 0.0
+    seconds: float | None = None
+    one_by_one: bool = False
 
-    def stop(self) -> dict[str, dict[str, float]]:
-        """End; processor time in cores, memory in MiB, by process."""
-        self._stopped.set()
-        self._thread.join()
-        return {name: _usage(np.array(rows).reshape(-1, 3)) for name, rows in self._rows.items()}
-
-    def weather(self) -> dict[str, float | None]:
-        """Highest temperature and median clock, where the machine shows them."""
-        return {
-            "temperature_c": round(max(self.temperatures), 1) if self.temperatures else None,
-            "clock_mhz": round(float(np.median(self.megahertz))) if self.megahertz else None,
-        }
-
-    def _run(self) -> None:
-        while True:
-            for name, root in self._roots.items():
-                self._rows[name].append(self._look(root))
-            if (celsius := device_temperature()) is not None:
-                self.temperatures.append(celsius)
-            if frequency := psutil.cpu_freq():
-                self.megahertz.append(frequency.current)
-            if self._stopped.wait(SAMPLED):
-                return
-
-    @staticmethod
-    def _look(root: psutil.Process) -> tuple[float, float, float]:
-        """Steady clock, seconds of processor time and bytes of memory."""
-        seconds = memory = 0.0
-        try:
-            for process in (root, *root.children(recursive=True)):
-                times = process.cpu_times()
-                seconds += times.user + times.system
-                memory += process.memory_info().rss
-        except psutil.NoSuchProcess:  # the session says so
-            pass
-        return time.monotonic(), seconds, memory
-
-
-def _usage(rows: np.ndarray) -> dict[str, float]:
-    t, seconds, memory = rows.T
-    span = t[-1] - t[0] if len(t) > 1 else 0.0
-    return {
-        "cores": round(float((seconds[-1] - seconds[0]) / span), 3) if span else 0.0,
-        "memory_mib": round(float(memory.max() / 2**20), 1),
-        "growth_mib": round(growth(t, memory / 2**20), 2),
-    }
+    def __str__(self) -> str:
+        return "one by one" if self.one_by_one else f"{self.rate:g} Hz" if self.rate else "as recorded"
 
 
 @dataclass
@@ -140,17 +95,20 @@ class Trial:
     passage: Passage
     figures: dict[str, Any]
     """For the report."""
+    series: dict[str, np.ndarray]
+    """For its plots, see `perception.evaluation.replay_plots`."""
     kept: dict[int, np.ndarray] = field(default_factory=dict)
     """Results by stamp, where they were asked for."""
 
 
 @dataclass
 class BagBench:
-    """Runs of one bag. `topics` of the bag are played besides the subject's images."""
+    """Runs of one bag. `topics` of the bag are played besides the subject's images; `progress` is told what is done."""
 
     bag: Path
     topics: tuple[str, ...]
     out: Path
+    progress: Callable[[str], None] = print
 
     def build(self, subject: Subject) -> float:
         """Build what the subject needs and does not have; seconds that took.
@@ -164,20 +122,63 @@ class BagBench:
                 raise ValueError(f"`{' '.join(command)}` ended with status {status}")
         return round(time.monotonic() - start, 2)
 
-    def run(
-        self,
-        subject: Subject,
-        rate: float = 0.0,
-        seconds: float | None = None,
-        one_by_one: bool = False,
-        keep: Collection[int] = (),
-    ) -> Trial:
+    def compare(
+        self, subjects: Sequence[Subject], paces: Sequence[Pace], rounds: int, truth: Mapping[int, np.ndarray]
+    ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+        """Run every subject at every pace, in turn for so many rounds.
+
+        Args:
+            truth: true depth in metres, every `STRIDE`th row and column, by stamp.
+
+        Returns:
+            What the report says of each subject, and the series of all runs: a run's names begin with its "series".
+        """
+        entries = [described(subject) | {"build_s": self.build(subject), "runs": []} for subject in subjects]
+        series: dict[str, np.ndarray] = {}
+        for _ in range(rounds):
+            for number, (subject, entry) in enumerate(zip(subjects, entries, strict=True)):
+                for pace in paces:
+                    self.progress(f"{subject.name}: {pace}" + (f", {pace.seconds:g} s" if pace.seconds else ""))
+                    trial = self.run(subject, pace, truth)
+                    if trial.kept:
+                        trial.figures["accuracy"] = depth_scores(trial.kept, truth)
+                        if trial.figures["accuracy"] is None:
+                            self.progress(f"no accuracy: no result of {subject.output} is as large as the true depth")
+                    key = trial.figures["series"] = f"{number}/{len(entry['runs'])}"
+                    entry["runs"].append(trial.figures)
+                    series |= {f"{key}/{name}": values for name, values in trial.series.items()}
+        return entries, series
+
+    def search(self, subject: Subject, seconds: float) -> dict[str, float | None]:
+        """The highest input in Hz of which nothing, and of which 1 % is lost, in runs of so many seconds.
+
+        Raises:
+            ValueError: there were no two results from which to begin.
+        """
+        losses: dict[float, float] = {}
+
+        def loss(rate: float) -> float:
+            if rate not in losses:
+                trial = self.run(subject, Pace(rate, seconds))
+                sent = trial.figures["input_hz"]
+                self.progress(f"{subject.name}: {rate:.1f} Hz loses {trial.passage.loss:.2%}")
+                if sent < PLAYED * rate:
+                    self.progress(f"the player reached only {sent:.1f} Hz: such a rate is not counted")
+                losses[rate] = trial.passage.loss if sent >= PLAYED * rate else 1.0
+            return losses[rate]
+
+        begin = self.run(subject, Pace(seconds=seconds, one_by_one=True)).figures["output_hz"]
+        if begin <= 0:
+            raise ValueError(
+                f"{subject.name} gave no two results on {subject.output}, one by one; see the logs in {self.out}"
+            )
+        found = {share: highest_rate(loss, begin, share) for share in (0.0, 0.01)}
+        return {f"{share:g}": None if rate is None else round(rate, 1) for share, rate in found.items()}
+
+    def run(self, subject: Subject, pace: Pace, keep: Collection[int] = ()) -> Trial:
         """Start the subject anew, play the bag, and end everything.
 
         Args:
-            rate: images a second; 0: as they were recorded.
-            seconds: how long, the bag starting again at its end; None: once through the bag.
-            one_by_one: the next image when the last one's result has come.
             keep: stamps of which the results, depth maps, are kept.
 
         Raises:
@@ -189,9 +190,9 @@ class BagBench:
             "bag": str(self.bag),
             "images": subject.images,
             "topics": " ".join(topic for topic in self.topics if topic != subject.images),
-            "rate": float(rate),
-            "answers": subject.output if one_by_one else "",
-            "loop": seconds is not None,
+            "rate": float(pace.rate),
+            "answers": subject.output if pace.one_by_one else "",
+            "loop": pace.seconds is not None,
             "sent": str(sent),
             "autostart": False,
         }
@@ -210,14 +211,14 @@ class BagBench:
             session.change_state(PLAYER)
             sampler = Sampler(pids)
             sampler.start()
-            self._wait_for_end(session, seconds)
-            usage = sampler.stop()
+            self._wait_for_end(session, pace.seconds)
+            rows = sampler.stop()
             session.change_state(PLAYER, Transition.TRANSITION_DEACTIVATE)
             time.sleep(REPORTED)
             passage = Passage(np.load(sent), np.array(watcher.arrived, np.int64).reshape(-1, 2))
-            asked = "one by one" if one_by_one else f"{rate:g} Hz" if rate else "as recorded"
-            figures = {"asked": asked, "ready_s": round(ready, 2)} | _figures(passage, watcher, subject)
-            return Trial(passage, figures | {"processes": usage} | sampler.weather(), watcher.kept)
+            figures = {"asked": str(pace), "ready_s": round(ready, 2)} | _figures(passage, watcher, subject)
+            figures |= {"processes": {name: usage(seen) for name, seen in rows.items()}} | sampler.weather()
+            return Trial(passage, figures, passage.series(rows), watcher.kept)
 
     def _wait_for_end(self, session: Session, seconds: float | None) -> None:
         end = None if seconds is None else time.monotonic() + seconds
@@ -265,4 +266,18 @@ def _node(values: Mapping[str, str]) -> dict[str, Any]:
     """What a node says about itself."""
     if "received" not in values:
         return {}
-    return {"counts": counts_of(values), "stages_ms": stages_of(values), "engine": engine_of(values)}
+    told = {"counts": counts_of(values), "stages_ms": stages_of(values), "engine": engine_of(values)}
+    return told | ({"engine_load_s": float(values["load_s"])} if "load_s" in values else {})
+
+
+def playable(bag: Bag, topics: Iterable[str | None], progress: Callable[[str], None] = print) -> tuple[str, ...]:
+    """Those of the topics that are in the bag and can be sent here; a type that is not known here is told of."""
+    found = []
+    for topic in topics:
+        if topic and bag.counts.get(topic):
+            try:
+                message_type(bag.types[topic])
+                found.append(topic)
+            except ValueError as error:
+                progress(f"{topic} is not played: {error}")
+    return tuple(found)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from perception.nodes.pipeline import load_pipeline
+from perception.nodes.pipeline import load_pipeline, pipeline_names
 
 HOSTS = ("processes", "one")
 COMPRESSED = "/compressed"
@@ -30,6 +30,29 @@ class Subject:
     """Full names of those that tell counts and durations on /diagnostics."""
     builds: list[list[str]] = field(default_factory=list)
     """Commands that build what they need, before they are started."""
+
+
+def read_subject(words: Sequence[str], images: str, info: str | None, host: str, output: str = "") -> Subject:
+    """A pipeline of ours by its name and arguments, or else a command.
+
+    Args:
+        words: of a command line: name and name:=value …, or a command, whole or in words.
+        images, info, host, output: see `our_pipeline`.
+
+    Raises:
+        ValueError: neither of them, or what cannot be measured.
+    """
+    if words[0] not in pipeline_names():
+        if len(words) == 1 and " " not in words[0]:
+            raise ValueError(
+                f"there is no pipeline {words[0]}; there are: {', '.join(pipeline_names())}; for another give, in "
+                "quotes, the command that starts it, and its --output"
+            )
+        return any_command(words[0] if len(words) == 1 else shlex.join(words), images, output)
+    pairs = [word.partition(":=") for word in words[1:]]
+    if wrong := [name for name, separator, _ in pairs if not separator]:
+        raise ValueError(f"argument {wrong[0]!r} is not understood; write name:=value")
+    return our_pipeline(words[0], {name: text for name, _, text in pairs}, images, info, host, output)
 
 
 def our_pipeline(
