@@ -17,6 +17,8 @@ from perception.evaluation.replayed import total
 from perception.tasks.durations import POINTS
 
 STAGES = ("transport", "receive", "wait", "decode", "preprocess", "infer", "publish", "latency", "overhead", "age")
+SUMS = STAGES[-3:]
+"""Those that others are part of."""
 
 
 def write_report(report: Mapping[str, Any], series: Mapping[str, np.ndarray], folder: Path) -> tuple[Path, Path]:

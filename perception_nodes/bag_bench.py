@@ -234,7 +234,7 @@ class BagBench:
 
 def _figures(passage: Passage, watcher: Watcher, subject: Subject) -> dict[str, Any]:
     """What was sent and came, and what the nodes say."""
-    nodes = {name: _node(watcher.diagnostics.get(name, {})) for name in subject.nodes}
+    nodes = {name: node_figures(watcher.diagnostics.get(name, {})) for name in subject.nodes}
     first = (passage.arrived[0, 1] - passage.sent[0, 1]) / 1e6 if len(passage.arrived) and len(passage.sent) else None
     return {
         "first_result_ms": None if first is None else round(float(first), 1),
@@ -262,7 +262,7 @@ def lost_where(passage: Passage, counts: Sequence[Mapping[str, int]]) -> dict[st
     return places | {"unexplained": before - (len(passage.sent) - passage.lost)}
 
 
-def _node(values: Mapping[str, str]) -> dict[str, Any]:
+def node_figures(values: Mapping[str, str]) -> dict[str, Any]:
     """What a node says about itself."""
     if "received" not in values:
         return {}

@@ -45,7 +45,11 @@ def test_a_comparison_of_two_commands(recording: Path, tmp_path: Path, capsys: p
         assert run["sent"] == 20 and run["lost"] == 4 and run["asked"] == "as recorded"
     first, second = (subject["runs"][0]["latency_ms"]["p50"] for subject in report["subjects"])
     assert report["ratios"]["as recorded: latency p50"] == pytest.approx(second / first, abs=1e-3)
+    with np.load(tmp_path / "series.npz") as series:
+        keys = [subject["runs"][0]["series"] for subject in report["subjects"]]
+        assert [np.isnan(series[f"{key}/latency_s"]).sum() for key in keys] == [4, 4] and keys[0] != keys[1]
     text = (tmp_path / "report.md").read_text()
+    assert "](latency.png)" in text and (tmp_path / "latency.png").is_file()
     assert "20 images of 32x24 rgb8 on `/eye/image`" in text and "4 of 20" in text and "Second over first" in text
     assert text.strip() in capsys.readouterr().out
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from perception.evaluation.replayed import Passage, growth, highest_rate
+from perception.evaluation.replayed import Passage, growth, highest_rate, ratios
 
 MS = 1_000_000
 
@@ -42,6 +44,30 @@ def test_growth_looks_at_the_second_half_and_past_peaks() -> None:
     values[80] = 900
     assert growth(seconds, values) == pytest.approx(5.0)
     assert growth(seconds[:2], values[:2]) == 0.0 and growth(seconds[:0], values[:0]) == 0.0
+
+
+def test_series_begin_with_the_first_image() -> None:
+    passage = Passage(events((1, 5000), (2, 5010)), events((1, 5004)))
+    series = passage.series({"node": np.array([[4.5, 0.1, 200.0], [5.5, 0.2, 201.0]])})
+    np.testing.assert_allclose(series["sent_s"], [0, 0.01])
+    np.testing.assert_allclose(series["latency_s"], [0.004, np.nan])
+    np.testing.assert_allclose(series["memory_mib/node"], [[-0.5, 200], [0.5, 201]])
+
+
+def run(asked: str, latency: float | None, cores: float) -> dict[str, Any]:
+    latencies = None if latency is None else {"p50": latency, "p99": 2 * latency}
+    processes = {name: {"cores": cores / 2, "memory_mib": 50.0} for name in "ab"}
+    return {"asked": asked, "latency_ms": latencies, "output_hz": 0.0, "jitter_ms": None, "processes": processes}
+
+
+def test_ratios_are_of_medians_at_the_same_pace() -> None:
+    first = {"runs": [run("15 Hz", 4, 1), run("30 Hz", 9, 1), run("15 Hz", 6, 3), run("15 Hz", 50, 2)]}
+    second = {"runs": [run("15 Hz", 3, 1), run("30 Hz", None, 1), run("15 Hz", 3, 1), run("15 Hz", 3, 1)]}
+    found = ratios([first, second])
+    assert found["15 Hz: latency p50"] == found["15 Hz: latency p99"] == found["15 Hz: cores"] == 0.5
+    assert found["15 Hz: memory"] == 1.0
+    assert found["30 Hz: latency p50"] is None, "not known"
+    assert found["15 Hz: output Hz"] is None and found["15 Hz: jitter"] is None, "0, and not known"
 
 
 @pytest.mark.parametrize("capacity", [7.0, 30.0, 41.5, 99.0])

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from perception.evaluation import bags
-from perception.evaluation.bags import BagWriter
+from perception.evaluation.bags import Bag, BagWriter
 from perception.evaluation.replayed import Passage
-from perception.nodes.bag_bench import BagBench, lost_where
-from perception.nodes.subject import any_command, our_pipeline
+from perception.nodes.bag_bench import PLAYED, BagBench, Pace, Trial, lost_where, node_figures, playable
+from perception.nodes.subject import Subject, any_command, our_pipeline
 from perception.tasks.image import Image
 
 COUNT, HZ = 20, 20
@@ -34,7 +34,7 @@ def test_another_pipeline_and_its_losses(recording: Path, tmp_path: Path) -> Non
     script = Path(__file__).with_name("passing_node.py")
     subject = any_command(f"{sys.executable} {script} /eye/image", "/eye/image", "/result")
     bench = BagBench(recording, (), tmp_path)
-    trial = bench.run(subject, keep=[40 * SECOND])
+    trial = bench.run(subject, Pace(), keep=[40 * SECOND])
     figures = trial.figures
     assert figures["sent"] == COUNT and figures["lost"] == COUNT // 5 and figures["unknown_stamps"] == 0
     assert figures["lost_where"]["unexplained"] == figures["lost"]
@@ -42,8 +42,15 @@ def test_another_pipeline_and_its_losses(recording: Path, tmp_path: Path) -> Non
     assert (missing % 5 == 0).all(), "each of the lost ones is known"
     assert 0 < figures["latency_ms"]["p50"] < 500 and abs(figures["input_hz"] - HZ) < 1
     assert figures["processes"]["pipeline"]["memory_mib"] > 20
+    samples = trial.series["memory_mib/pipeline"]
+    assert (
+        len(samples) >= 2
+        and -1 < samples[0, 0] < 1
+        and samples[:, 1].max() == pytest.approx(figures["processes"]["pipeline"]["memory_mib"], abs=0.06)
+    )
+    assert trial.series["sent_s"][0] == 0 and np.isnan(trial.series["latency_s"]).sum() == figures["lost"]
     assert not trial.kept and figures["unreadable"] == 1, "a colour image is no depth"
-    faster = bench.run(subject, rate=100.0, seconds=1.0).figures
+    faster = bench.run(subject, Pace(100.0, 1.0)).figures
     assert 80 < faster["sent"] < 120 and abs(faster["input_hz"] - 100) < 5
 
 
@@ -55,6 +62,45 @@ def test_where_frames_were_lost_adds_up() -> None:
     places = lost_where(passage, [first, second])
     assert places == {"transport": 1, "slot": 1, "error": 1, "unwanted": 0, "unexplained": 1}
     assert sum(places.values()) == passage.lost
+
+
+def test_the_search_counts_no_rate_that_the_player_did_not_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(self: BagBench, subject: Subject, pace: Pace) -> Trial:
+        """Loses nothing up to 50 Hz; the player reaches 40."""
+        rate = 20.0 if pace.one_by_one else pace.rate
+        sent = np.stack([np.arange(10), np.arange(10) * SECOND], 1)
+        reached = min(rate, 40.0)
+        return Trial(Passage(sent, sent if rate <= 50 else sent[:5]), {"input_hz": reached, "output_hz": reached}, {})
+
+    monkeypatch.setattr(BagBench, "run", run)
+    said: list[str] = []
+    found = BagBench(tmp_path, (), tmp_path, said.append).search(any_command("cat", "/image", "/result"), 1.0)
+    assert 39 < found["0"] < 40 / PLAYED and found["0.01"] == found["0"]
+    assert any("the player reached only 40.0 Hz: such a rate is not counted" in line for line in said)
+
+
+def test_what_a_node_says_of_its_engine() -> None:
+    counts = dict.fromkeys(("received", "published", "dropped", "failed", "skipped", "bad_calibration"), "0")
+    told = node_figures(counts | {"model": "m", "load_s": "0.25"})
+    assert told["engine_load_s"] == 0.25 and told["engine"] == {"model": "m"}
+    assert "engine_load_s" not in node_figures(counts) and node_figures({"bag": "x"}) == {}
+
+
+def test_what_cannot_be_sent_here_is_told_and_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "recording"
+    with BagWriter(path) as writer:
+        _, transform = bags.pose_messages(np.eye(4), bags.header(SECOND, "world"), "eye")
+        writer.write("/tf", transform, SECOND)
+        pixels = np.zeros((4, 4, 3), np.uint8)
+        writer.write("/image", bags.image_message(Image(pixels, "rgb8"), bags.header(SECOND, "eye")), SECOND)
+    said: list[str] = []
+    with Bag(path) as bag:
+        bag.types["/tf"] = "nowhere_msgs/msg/Nothing"
+        assert playable(bag, ("/image", None, "/tf", "/tf_static"), said.append) == ("/image",)
+    (line,) = said
+    assert line.startswith("/tf is not played: messages of type nowhere_msgs/msg/Nothing are not known here")
 
 
 @pytest.mark.parametrize("host", ["processes", "one"])
