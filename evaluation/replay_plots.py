@@ -31,7 +31,7 @@ SOAK = 30.0
 """Seconds from which on the memory of a run is worth a plot."""
 LEAST_MIB = 8.0
 """Span of a memory axis at least: what is less is noise."""
-LONGEST_NAME, LONGEST_LINE = 40, 84
+LONGEST_NAME, LONGEST_LINE = 52, 84
 """Letters of a subject's name, and of a line of a legend."""
 
 
@@ -60,7 +60,10 @@ def draw_plots(report: Mapping[str, Any], series: Mapping[str, np.ndarray], fold
     curves = _curves(report["subjects"], series)
     figures = {
         "latency.png": ("Latency of each image over time, lost images as ticks", _over_time(curves)),
-        "distribution.png": ("Share of images that take longer than a latency", _distribution(curves)),
+        "distribution.png": (
+            "Share of images that take longer than a latency, lost ones always",
+            _distribution(curves),
+        ),
         "stages.png": ("Stages in the nodes: bars are p50, lines reach p99", _stages(curves)),
         "memory.png": ("Resident memory of each process over time", _memory(curves)),
     }
@@ -88,7 +91,9 @@ def _curves(subjects: Sequence[Mapping[str, Any]], series: Mapping[str, np.ndarr
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    """Without its middle where it is long: commands differ at their ends."""
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def _over_time(curves: Sequence[Curve]) -> Figure:
@@ -150,7 +155,7 @@ def _stages(curves: Sequence[Curve]) -> Figure | None:
         return None
     shown = {node: [curve for curve in curves if any(node in _told(run) for run in curve.runs)] for node in nodes}
     most = max(map(len, shown.values()))
-    figure, panels = _panels(len(nodes), 0.7 + len(STAGES) * (0.1 + 0.16 * most), sharex=False)
+    figure, panels = _panels(len(nodes), 0.7 + len(STAGES) * (0.1 + 0.16 * most))
     for panel, (node, bars) in zip(panels, shown.items(), strict=True):
         stages = [stage for stage in STAGES if _values(bars, node, stage)]
         rows = [row + (0.5 if stage in SUMS else 0.0) for row, stage in enumerate(stages)]
@@ -214,10 +219,10 @@ def _memory(curves: Sequence[Curve]) -> Figure | None:
     return figure
 
 
-def _panels(count: int, height: float, sharex: bool = True, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+def _panels(count: int, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     """So many axes below each other, each `height` inches high."""
     figure = Figure(figsize=(WIDTH, 0.6 + height * count), layout="constrained")
-    panels = list(figure.subplots(count, 1, squeeze=False, sharex=sharex, sharey=sharey)[:, 0])
+    panels = list(figure.subplots(count, 1, squeeze=False, sharey=sharey)[:, 0])
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.set_axisbelow(True)

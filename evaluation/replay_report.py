@@ -32,7 +32,7 @@ def write_report(report: Mapping[str, Any], series: Mapping[str, np.ndarray], fo
     """
     machine, people = folder / "report.json", folder / "report.md"
     machine.write_text(json.dumps(report, indent=2) + "\n")
-    np.savez_compressed(folder / "series.npz", **series)
+    np.savez_compressed(folder / "series.npz", **dict[str, Any](series))
     people.write_text(f"{markdown(report)}\n{_plots(report, series, folder)}\n")
     return machine, people
 
@@ -139,7 +139,8 @@ def _stages(subject: Mapping[str, Any]) -> str:
     clock = f"{run['clock_mhz']} MHz" if run["clock_mhz"] is not None else "not shown by this machine"
     loads = [f"{node['engine_load_s']} s ({name})" for name, node in run["nodes"].items() if "engine_load_s" in node]
     parts.append(
-        f"Engines built in {subject['build_s']} s before the start; topics there {run['ready_s']} s after it"
+        f"Engines built, or found built, in {subject['build_s']} s before the start; topics there {run['ready_s']} s "
+        "after it"
         + (f", in which engines loaded in {', '.join(loads)}" if loads else "")
         + f"; first result {run['first_result_ms']} ms after the first image. Temperature: {hot}; clock: {clock}."
     )

@@ -217,7 +217,7 @@ class BagBench:
             time.sleep(REPORTED)
             passage = Passage(np.load(sent), np.array(watcher.arrived, np.int64).reshape(-1, 2))
             figures = {"asked": str(pace), "ready_s": round(ready, 2)} | _figures(passage, watcher, subject)
-            figures |= {"processes": {name: usage(seen) for name, seen in rows.items()}} | sampler.weather()
+            figures |= {"processes": {name: usage(seen) for name, seen in rows.items()}, **sampler.weather()}
             return Trial(passage, figures, passage.series(rows), watcher.kept)
 
     def _wait_for_end(self, session: Session, seconds: float | None) -> None:
