@@ -14,7 +14,8 @@ import numpy as np
 
 from perception.evaluation.bags import BagWriter
 from perception.evaluation.recording import FrameWriter
-from perception.nodes.bag_bench import BagBench, Trial
+from perception.evaluation.replayed import total
+from perception.nodes.bag_bench import BagBench, Pace, Trial
 from perception.nodes.rig import Figures, Rig
 from perception.nodes.sources import open_source
 from perception.nodes.subject import Subject
@@ -34,13 +35,13 @@ class Habits(Rig):
         that all nodes can take and at one that none can; medians over the rounds, in which the nodes take turns."""
         bench = BagBench(self._bag(), (INFO,), self.out)
         subjects = self._subjects()
-        alone = bench.run(subjects[-1], seconds=self.seconds, one_by_one=True).figures["output_hz"]
+        alone = bench.run(subjects[-1], Pace(seconds=self.seconds, one_by_one=True)).figures["output_hz"]
         runs: defaultdict[tuple[str, str], list[Trial]] = defaultdict(list)
         for number in range(rounds):
             for kind, rate in (("even", RATE), ("overload", OVERLOAD * alone)):
                 for subject in subjects:
                     self.say(f"round {number + 1} of {rounds}, {rate:.0f} Hz: {subject.name}")
-                    runs[kind, subject.name].append(bench.run(subject, rate, self.seconds))
+                    runs[kind, subject.name].append(bench.run(subject, Pace(rate, self.seconds)))
         return {
             kind: {subject.name: _medians(runs[kind, subject.name]) for subject in subjects}
             for kind in ("even", "overload")
@@ -78,8 +79,7 @@ def _medians(trials: list[Trial]) -> dict[str, float]:
     rows = []
     for trial in trials:
         figures = trial.figures
-        cores = sum(process["cores"] for process in figures["processes"].values())
         latency, rate = figures["latency_ms"], figures["output_hz"]
-        rows.append((latency["p50"], latency["p99"], rate, 1e3 * cores / rate))
+        rows.append((latency["p50"], latency["p99"], rate, 1e3 * total(figures, "cores") / rate))
     names = ("age_p50_ms", "age_p99_ms", "output_hz", "cpu_ms_per_result")
     return dict(zip(names, np.median(rows, axis=0).round(2).tolist(), strict=True))

@@ -52,7 +52,7 @@ def test_habits_are_compared_by_medians() -> None:
 
     def trial(p50: float, cores: float) -> Trial:
         figures = {"latency_ms": {"p50": p50, "p99": 2 * p50}, "output_hz": 20.0, "processes": {"a": {"cores": cores}}}
-        return Trial(nothing, figures)
+        return Trial(nothing, figures, {})
 
     found = habits._medians([trial(1, 0.2), trial(9, 0.6), trial(2, 0.4)])
     assert found == {"age_p50_ms": 2, "age_p99_ms": 4, "output_hz": 20, "cpu_ms_per_result": 20}
