@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perception.nodes.bag_bench import Pace
+    from perception.nodes.bag_bench import Feed
 
 
 def add_parser(subparsers: Any) -> None:
@@ -75,7 +75,7 @@ def _bench(args: argparse.Namespace, path: Path) -> int:
         wanted.append((shlex.split(args.compare), args.compare_host or args.host))
     subjects = [read_subject(words, images, info, host, args.output) for words, host in wanted]
     bench = BagBench(path, topics, args.out, progress)
-    entries, series = bench.compare(subjects, _paces(args), args.rounds if args.compare else 1, truth)
+    entries, series = bench.compare(subjects, _feeds(args), args.rounds if args.compare else 1, truth)
     if args.search:
         for subject, entry in zip(subjects, entries, strict=True):
             entry["highest_hz"] = bench.search(subject, args.seconds)
@@ -93,13 +93,13 @@ def _bench(args: argparse.Namespace, path: Path) -> int:
     return 0
 
 
-def _paces(args: argparse.Namespace) -> list[Pace]:
+def _feeds(args: argparse.Namespace) -> list[Feed]:
     """How images come in each run."""
-    from perception.nodes.bag_bench import Pace
+    from perception.nodes.bag_bench import Feed
 
-    paces = [Pace(rate, args.seconds) for rate in args.rate]
+    feeds = [Feed(rate, args.seconds) for rate in args.rate]
     if args.fast:
-        paces.append(Pace(seconds=args.seconds, one_by_one=True))
+        feeds.append(Feed(seconds=args.seconds, one_by_one=True))
     if args.soak:
-        paces.append(Pace(seconds=60 * args.soak))
-    return paces or [Pace()]
+        feeds.append(Feed(seconds=60 * args.soak))
+    return feeds or [Feed()]

@@ -19,6 +19,7 @@ from perception.evaluation.replayed import Passage, depth_scores, highest_rate
 from perception.nodes.bag_player import message_type
 from perception.nodes.convert import MessageError, image_from_message
 from perception.nodes.diagnostics import counts_of, engine_of, stages_of
+from perception.nodes.receiver import Receiver
 from perception.nodes.sampler import Sampler, usage
 from perception.nodes.session import Observer, Session, SessionError
 from perception.nodes.subject import Subject, described
@@ -43,6 +44,7 @@ class Watcher(Observer):
     def __init__(self, output: str, keep: Collection[int]) -> None:
         super().__init__("watcher", "/perception_bench")
         self._output, self._keep, self._kind = output, keep, None
+        self._receiver = Receiver(self)  # the executor would be late to note when a result arrived
         self.arrived: list[tuple[int, int]] = []
         self.unreadable = 0
         self.kept: dict[int, np.ndarray] = {}
@@ -55,10 +57,14 @@ class Watcher(Observer):
             self._kind = message_type(types[0])
             # As reliable as the publisher, and a deep queue: what this process does not take would count as lost.
             qos = QoSProfile(depth=QUEUE, reliability=publishers[0].qos_profile.reliability)
-            self.create_subscription(self._kind, self._output, self._on_result, qos, raw=True)
+            self._receiver.add(self._kind, self._output, self._on_result, qos, raw=True)
         return self._kind is not None
 
-    def _on_result(self, data: bytes) -> None:
+    def destroy_node(self) -> None:
+        self._receiver.close()
+        super().destroy_node()
+
+    def _on_result(self, data: bytes, _middleware: Mapping[str, int]) -> None:
         now = time.monotonic_ns()
         stamp = stamp_in(data)
         self.arrived.append((stamp, now))
@@ -71,7 +77,7 @@ class Watcher(Observer):
 
 
 @dataclass(frozen=True)
-class Pace:
+class Feed:
     """How images come.
 
     Args:
@@ -123,9 +129,9 @@ class BagBench:
         return round(time.monotonic() - start, 2)
 
     def compare(
-        self, subjects: Sequence[Subject], paces: Sequence[Pace], rounds: int, truth: Mapping[int, np.ndarray]
+        self, subjects: Sequence[Subject], feeds: Sequence[Feed], rounds: int, truth: Mapping[int, np.ndarray]
     ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-        """Run every subject at every pace, in turn for so many rounds.
+        """Run every subject at every feed, in turn for so many rounds.
 
         Args:
             truth: true depth in metres, every `STRIDE`th row and column, by stamp.
@@ -137,9 +143,9 @@ class BagBench:
         series: dict[str, np.ndarray] = {}
         for _ in range(rounds):
             for number, (subject, entry) in enumerate(zip(subjects, entries, strict=True)):
-                for pace in paces:
-                    self.progress(f"{subject.name}: {pace}" + (f", {pace.seconds:g} s" if pace.seconds else ""))
-                    trial = self.run(subject, pace, truth)
+                for feed in feeds:
+                    self.progress(f"{subject.name}: {feed}" + (f", {feed.seconds:g} s" if feed.seconds else ""))
+                    trial = self.run(subject, feed, truth)
                     if trial.kept:
                         trial.figures["accuracy"] = depth_scores(trial.kept, truth)
                         if trial.figures["accuracy"] is None:
@@ -159,7 +165,7 @@ class BagBench:
 
         def loss(rate: float) -> float:
             if rate not in losses:
-                trial = self.run(subject, Pace(rate, seconds))
+                trial = self.run(subject, Feed(rate, seconds))
                 sent = trial.figures["input_hz"]
                 self.progress(f"{subject.name}: {rate:.1f} Hz loses {trial.passage.loss:.2%}")
                 if sent < PLAYED * rate:
@@ -167,7 +173,7 @@ class BagBench:
                 losses[rate] = trial.passage.loss if sent >= PLAYED * rate else 1.0
             return losses[rate]
 
-        begin = self.run(subject, Pace(seconds=seconds, one_by_one=True)).figures["output_hz"]
+        begin = self.run(subject, Feed(seconds=seconds, one_by_one=True)).figures["output_hz"]
         if begin <= 0:
             raise ValueError(
                 f"{subject.name} gave no two results on {subject.output}, one by one; see the logs in {self.out}"
@@ -175,7 +181,7 @@ class BagBench:
         found = {share: highest_rate(loss, begin, share) for share in (0.0, 0.01)}
         return {f"{share:g}": None if rate is None else round(rate, 1) for share, rate in found.items()}
 
-    def run(self, subject: Subject, pace: Pace, keep: Collection[int] = ()) -> Trial:
+    def run(self, subject: Subject, feed: Feed, keep: Collection[int] = ()) -> Trial:
         """Start the subject anew, play the bag, and end everything.
 
         Args:
@@ -190,9 +196,9 @@ class BagBench:
             "bag": str(self.bag),
             "images": subject.images,
             "topics": " ".join(topic for topic in self.topics if topic != subject.images),
-            "rate": float(pace.rate),
-            "answers": subject.output if pace.one_by_one else "",
-            "loop": pace.seconds is not None,
+            "rate": float(feed.rate),
+            "answers": subject.output if feed.one_by_one else "",
+            "loop": feed.seconds is not None,
             "sent": str(sent),
             "autostart": False,
         }
@@ -211,12 +217,12 @@ class BagBench:
             session.change_state(PLAYER)
             sampler = Sampler(pids)
             sampler.start()
-            self._wait_for_end(session, pace.seconds)
+            self._wait_for_end(session, feed.seconds)
             rows = sampler.stop()
             session.change_state(PLAYER, Transition.TRANSITION_DEACTIVATE)
             time.sleep(REPORTED)
             passage = Passage(np.load(sent), np.array(watcher.arrived, np.int64).reshape(-1, 2))
-            figures = {"asked": str(pace), "ready_s": round(ready, 2)} | _figures(passage, watcher, subject)
+            figures = {"asked": str(feed), "ready_s": round(ready, 2)} | _figures(passage, watcher, subject)
             figures |= {"processes": {name: usage(seen) for name, seen in rows.items()}, **sampler.weather()}
             return Trial(passage, figures, passage.series(rows), watcher.kept)
 

@@ -27,8 +27,8 @@ from perception.nodes.image_source_node import Pace
 from perception.nodes.rig import DEPTH, NAMESPACE, SETTLE, SOURCE, Counter, Figures, Rig
 from perception.nodes.session import Observer, Session
 from perception.nodes.sources import open_source
-from perception.nodes.statistics import spread
 from perception.tasks.depth import parse
+from perception.tasks.durations import spread
 from perception.tasks.geometry import Fit
 from perception.tasks.image import preprocess
 

@@ -15,7 +15,7 @@ import numpy as np
 from perception.evaluation.bags import BagWriter
 from perception.evaluation.recording import FrameWriter
 from perception.evaluation.replayed import total
-from perception.nodes.bag_bench import BagBench, Pace, Trial
+from perception.nodes.bag_bench import BagBench, Feed, Trial
 from perception.nodes.rig import Figures, Rig
 from perception.nodes.sources import open_source
 from perception.nodes.subject import Subject
@@ -35,13 +35,13 @@ class Habits(Rig):
         that all nodes can take and at one that none can; medians over the rounds, in which the nodes take turns."""
         bench = BagBench(self._bag(), (INFO,), self.out)
         subjects = self._subjects()
-        alone = bench.run(subjects[-1], Pace(seconds=self.seconds, one_by_one=True)).figures["output_hz"]
+        alone = bench.run(subjects[-1], Feed(seconds=self.seconds, one_by_one=True)).figures["output_hz"]
         runs: defaultdict[tuple[str, str], list[Trial]] = defaultdict(list)
         for number in range(rounds):
             for kind, rate in (("even", RATE), ("overload", OVERLOAD * alone)):
                 for subject in subjects:
                     self.say(f"round {number + 1} of {rounds}, {rate:.0f} Hz: {subject.name}")
-                    runs[kind, subject.name].append(bench.run(subject, Pace(rate, self.seconds)))
+                    runs[kind, subject.name].append(bench.run(subject, Feed(rate, self.seconds)))
         return {
             kind: {subject.name: _medians(runs[kind, subject.name]) for subject in subjects}
             for kind in ("even", "overload")

@@ -19,8 +19,8 @@ from sensor_msgs.msg import Image as ImageMessage
 from perception import engines
 from perception.nodes.inputs import SENSOR_DATA
 from perception.nodes.session import Observer, Session
-from perception.nodes.statistics import spread
 from perception.tasks.config import DEPTH_MODEL
+from perception.tasks.durations import spread
 from perception.tasks.messages import stamp_of
 
 NAMESPACE = "/benchmark"

@@ -11,7 +11,7 @@ import pytest
 from perception.evaluation import bags
 from perception.evaluation.bags import Bag, BagWriter
 from perception.evaluation.replayed import Passage
-from perception.nodes.bag_bench import PLAYED, BagBench, Pace, Trial, lost_where, node_figures, playable
+from perception.nodes.bag_bench import PLAYED, BagBench, Feed, Trial, lost_where, node_figures, playable
 from perception.nodes.subject import Subject, any_command, our_pipeline
 from perception.tasks.image import Image
 
@@ -34,7 +34,7 @@ def test_another_pipeline_and_its_losses(recording: Path, tmp_path: Path) -> Non
     script = Path(__file__).with_name("passing_node.py")
     subject = any_command(f"{sys.executable} {script} /eye/image", "/eye/image", "/result")
     bench = BagBench(recording, (), tmp_path)
-    trial = bench.run(subject, Pace(), keep=[40 * SECOND])
+    trial = bench.run(subject, Feed(), keep=[40 * SECOND])
     figures = trial.figures
     assert figures["sent"] == COUNT and figures["lost"] == COUNT // 5 and figures["unknown_stamps"] == 0
     assert figures["lost_where"]["unexplained"] == figures["lost"]
@@ -50,7 +50,7 @@ def test_another_pipeline_and_its_losses(recording: Path, tmp_path: Path) -> Non
     )
     assert trial.series["sent_s"][0] == 0 and np.isnan(trial.series["latency_s"]).sum() == figures["lost"]
     assert not trial.kept and figures["unreadable"] == 1, "a colour image is no depth"
-    faster = bench.run(subject, Pace(100.0, 1.0)).figures
+    faster = bench.run(subject, Feed(100.0, 1.0)).figures
     assert 80 < faster["sent"] < 120 and abs(faster["input_hz"] - 100) < 5
 
 
@@ -67,9 +67,9 @@ def test_where_frames_were_lost_adds_up() -> None:
 def test_the_search_counts_no_rate_that_the_player_did_not_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(self: BagBench, subject: Subject, pace: Pace) -> Trial:
+    def run(self: BagBench, subject: Subject, feed: Feed) -> Trial:
         """Loses nothing up to 50 Hz; the player reaches 40."""
-        rate = 20.0 if pace.one_by_one else pace.rate
+        rate = 20.0 if feed.one_by_one else feed.rate
         sent = np.stack([np.arange(10), np.arange(10) * SECOND], 1)
         reached = min(rate, 40.0)
         return Trial(Passage(sent, sent if rate <= 50 else sent[:5]), {"input_hz": reached, "output_hz": reached}, {})
