@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.evaluation import bags
+from perception.evaluation import bag_frames, bags
 from perception.evaluation.bag_frames import BagFrames
 from perception.evaluation.bags import BagWriter, quaternion_of, rotation_of
 from perception.evaluation.datasets import data_hash, open_dataset
@@ -89,3 +89,20 @@ def test_rotations_there_and_back() -> None:
     quaternion = np.array([0.1, -0.2, 0.3, 0.9])
     quaternion /= np.linalg.norm(quaternion)
     np.testing.assert_allclose(quaternion_of(rotation_of(2 * quaternion)), quaternion, atol=1e-12)
+
+
+def test_what_a_report_says_of_a_bag(tmp_path: Path) -> None:
+    with bags.Bag(write(tmp_path / "bag")) as bag:
+        found = bag_frames.outline(bag, "/camera/image_raw")
+        assert found["images"] == 3 and found["form"] == "16x12 rgb8" and found["name"] == "bag"
+        assert found["topic"] == "/camera/image_raw" and found["seconds"] == pytest.approx(2.0, abs=0.1)
+
+
+def test_true_depths_are_thinned_and_known_by_stamp(tmp_path: Path) -> None:
+    with bags.Bag(write(tmp_path / "bag")) as bag:
+        whole = bag_frames.true_depths(bag, "/camera/image_raw", 1)
+        thin = bag_frames.true_depths(bag, "/camera/image_raw", 4)
+    assert sorted(whole) == [SECOND, 3 * SECOND]
+    assert all(np.array_equal(thin[stamp], whole[stamp][::4, ::4], equal_nan=True) for stamp in whole)
+    with bags.Bag(write(tmp_path / "other", depth="/nothing/like/it")) as bag:
+        assert bag_frames.true_depths(bag, "/camera/image_raw", 1) == {}

@@ -33,7 +33,7 @@ def test_a_launch_file_holds_nothing_of_its_own(path: Path) -> None:
 def test_the_depth_pipeline_takes_what_people_need() -> None:
     """Names that users, documents and scripts rely on."""
     arguments = load_pipeline("depth_pipeline").arguments
-    needed = "image camera_info image_transport model precision target threads source"
+    needed = "image camera_info cameras image_transport model precision target threads source"
     assert {*needed.split(), *(argument.name for argument in HOST_ARGUMENTS)} <= arguments.keys()
 
 
