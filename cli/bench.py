@@ -19,7 +19,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "bench",
         help="replay a rosbag through a pipeline: latency, loss, processors, memory, accuracy",
-        description="Without --rate, --fast, --search and --soak, images come as they were recorded.",
+        description="Without --rate, --fast and --soak, images come as they were recorded.",
     )
     parser.add_argument("bag", type=Path, help="bag folder, or a .mcap, .db3 or .bag file")
     parser.add_argument("pipeline", help="name of a pipeline, or in quotes a command that starts one (with --output)")

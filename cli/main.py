@@ -46,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    """What is said of an error: a disk that is full while a file is written does not say what to do."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and not error.filename:
-        return f"{error.strerror}, and what was being written is not whole: free some space, or write elsewhere"
+    """What is said of an error; a full disk does not say what to do."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error}; what was being written is not whole: free some space, or write elsewhere"
     return str(error)
 
 

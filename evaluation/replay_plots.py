@@ -67,6 +67,8 @@ def draw_plots(report: Mapping[str, Any], series: Mapping[str, np.ndarray], fold
         "stages.png": ("Stages in the nodes: bars are p50, lines reach p99", _stages(curves)),
         "memory.png": ("Resident memory of each process over time", _memory(curves)),
     }
+    for name in figures:
+        (folder / name).unlink(missing_ok=True)  # an earlier report's
     drawn = {name: (caption, figure) for name, (caption, figure) in figures.items() if figure}
     for name, (caption, figure) in drawn.items():
         figure.suptitle(f"{caption} · {report['bag']['name']}", x=0.01, ha="left", fontsize=11)

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,9 @@ def write_report(report: Mapping[str, Any], series: Mapping[str, np.ndarray], fo
     machine, people = folder / "report.json", folder / "report.md"
     machine.write_text(json.dumps(report, indent=2) + "\n")
     np.savez_compressed(folder / "series.npz", **dict[str, Any](series))
-    people.write_text(f"{markdown(report)}\n{_plots(report, series, folder)}\n")
+    said = markdown(report)
+    people.write_text(said)  # whatever comes of the plots
+    people.write_text(f"{said}\n{_plots(report, series, folder)}\n")
     return machine, people
 
 
@@ -160,4 +162,6 @@ def _text(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    rewrite(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description="Write report.md and the plots of `perception bench` again.")
+    parser.add_argument("folder", type=Path, help="its --out")
+    rewrite(parser.parse_args().folder)

@@ -44,7 +44,7 @@ class Watcher(Observer):
     def __init__(self, output: str, keep: Collection[int]) -> None:
         super().__init__("watcher", "/perception_bench")
         self._output, self._keep, self._kind = output, keep, None
-        self._receiver = Receiver(self)  # the executor would be late to note when a result arrived
+        self._receiver = Receiver(self, self._on_lost)  # the executor would be late to note when a result arrived
         self.arrived: list[tuple[int, int]] = []
         self.unreadable = 0
         self.kept: dict[int, np.ndarray] = {}
@@ -54,15 +54,18 @@ class Watcher(Observer):
         types = dict(self.get_topic_names_and_types()).get(self._output)
         publishers = self.get_publishers_info_by_topic(self._output)
         if types and publishers and self._kind is None:
-            self._kind = message_type(types[0])
+            self._kind = kind = message_type(types[0])
             # As reliable as the publisher, and a deep queue: what this process does not take would count as lost.
             qos = QoSProfile(depth=QUEUE, reliability=publishers[0].qos_profile.reliability)
-            self._receiver.add(self._kind, self._output, self._on_result, qos, raw=True)
+            self._receiver.add(kind, self._output, self._on_result, qos, raw=True)
         return self._kind is not None
 
     def destroy_node(self) -> None:
         self._receiver.close()
         super().destroy_node()
+
+    def _on_lost(self, _topic: str, reason: str) -> None:
+        self.get_logger().error(reason)
 
     def _on_result(self, data: bytes, _middleware: Mapping[str, int]) -> None:
         now = time.monotonic_ns()

@@ -72,11 +72,11 @@ class Benchmark(Rig):
                     preprocess(image_from_message(messages[number % len(messages)]), engine.config, fit)
                     parse(outputs, fit, engine.config, out=metres)
                     durations.append(time.perf_counter() - start)
-                found[name] = {point: round(1e3 * value, 3) for point, value in vars(spread(durations)).items()}
+                found[name] = spread(durations).milliseconds()
         return found
 
     def throughput(self) -> Figures:
-        """The highest rate of the node, and the rate of the bare engine.
+        """The highest rate of the node, and the rate of the bare engine, alone and beside the same traffic of images.
 
         On one thread the work around an inference can overlap with the next one, so the node is compared with the bare
         engine. On all cores nothing is left to overlap with: it is compared with one inference and one overhead (what
@@ -87,12 +87,15 @@ class Benchmark(Rig):
             overhead = stages_of(self._node_values(30.0, threads))["callback_overhead"]["p50"] / 1e3
             seconds, values = self._capacity(threads)
             rate = float(values["rate_hz"])
+            beside = self._bare_seconds_beside(rate, threads)
             stages = stages_of(values)
             figures[f"threads_{threads}"] = {
                 "bare_engine_hz": round(1 / seconds, 1),
+                "bare_engine_beside_traffic_hz": round(1 / beside, 1),
                 "overhead_at_30_hz_ms": round(1e3 * overhead, 2),
                 "node_hz": rate,
                 "to_bare_engine": round(rate * seconds, 3),
+                "to_bare_engine_beside_traffic": round(rate * beside, 3),
                 "to_inference_and_overhead": round(rate * (seconds + overhead), 3),
                 "stages_p50_ms": {name: stages[name]["p50"] for name in ("infer", "preprocess", "publish")},
                 "engine": engine_of(values),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -96,7 +97,12 @@ def _profile(segment: int | str | None) -> Path:
         unfinished.write_text(re.sub(r"(?<=<segment_size>)\d+(?=</segment_size>)", str(size), text))
         unfinished.replace(copy)
     except OSError as error:  # a full disk is no reason to be blind
-        log.warning("%s cannot be written (%s): the shipped profile is used, %s is not", copy, error, SEGMENT_VARIABLE)
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        log.warning(
+            "%s cannot be written (%s): the shipped profile is used, without regard to %s. Free some space, or let "
+            "XDG_RUNTIME_DIR name another folder.", copy, error, SEGMENT_VARIABLE,
+        )  # fmt: skip
         return shipped
     return copy
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -13,6 +15,10 @@ from perception.nodes.session import Session
 
 FLOOD = 300.0
 """Images a second, more than a node on a processor can take."""
+ON_THE_WAY = 0.2
+"""Seconds in which what a killed node has sent may still arrive."""
+HANGS = 20.0
+"""Seconds after which a process that was interrupted counts as hanging."""
 STARTING = (0.2, 0.6, 1.0, 1.4, 1.8, 2.4)
 """Seconds after its start at which a node is interrupted: among imports, in ROS's start, while the engine is loaded."""
 
@@ -22,7 +28,7 @@ class Faults(Rig):
 
     def faults(self, rounds: int = 3) -> Figures:
         """Seconds from SIGKILL in a flood to the next node's first depth map, and from SIGINT to the end of the process
-        in each state."""
+        in each state, with its exit status."""
         states: dict[str, Callable[[Session], None]] = {
             f"starting for {seconds} s": lambda session, seconds=seconds: time.sleep(seconds)  # type: ignore[misc]
             for seconds in STARTING
@@ -41,34 +47,39 @@ class Faults(Rig):
         }
         return {
             "killed_to_next_depth_s": [self._replaced() for _ in range(rounds)],
-            "interrupt_to_end_s": {name: self._end(name, state) for name, state in states.items()},
+            "interrupted": {name: self._end(name, state) for name, state in states.items()},
         }
 
     def _replaced(self) -> float:
         with Session(Counter, self.out / "log") as session:
             process = self._start_node(session, self.threads)
             self._serve(session, FLOOD)
+            killed = time.monotonic()
             process.send_signal(signal.SIGKILL)
             process.wait()
-            killed = time.monotonic()
             session.processes.pop("depth_node")  # its end is no surprise
             self._start_node(session, self.threads)
-            session.wait(
-                lambda: any(arrival > killed + 0.2 for arrival in session.observer.arrivals), 60, "depth once more"
-            )
-            return round(session.observer.arrivals[-1] - killed, 2)
 
-    def _end(self, name: str, state: Callable[[Session], None]) -> float:
-        """Seconds from the interrupt to the end."""
+            def next_arrival() -> float | None:
+                return next((time for time in list(session.observer.arrivals) if time > killed + ON_THE_WAY), None)
+
+            return round(session.wait(next_arrival, 60, "depth once more") - killed, 2)
+
+    def _end(self, name: str, state: Callable[[Session], None]) -> Figures:
+        """Seconds from the interrupt to the end, None if it did not come, and the exit status."""
         with Session(Counter, self.out / "log") as session:
             waits = {"autostart": False} if name in ("not configured", "inactive") else {}
             process = self._start_node(session, self.threads, waits)
             state(session)
-            process.send_signal(signal.SIGINT)
+            session.check()
             begin = time.monotonic()
-            process.wait(60)
-            session.processes.pop("depth_node")
-            return round(time.monotonic() - begin, 2)
+            process.send_signal(signal.SIGINT)
+            seconds = None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(HANGS)
+                seconds = round(time.monotonic() - begin, 2)
+                session.processes.pop("depth_node")
+            return {"seconds": seconds, "status": process.returncode}
 
     def _serve(self, session: Session, rate: float) -> None:
         """Until depth maps have come for a while."""

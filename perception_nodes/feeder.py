@@ -6,6 +6,7 @@ two cores, that would be measured too.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
 import threading
@@ -52,8 +53,10 @@ class Feeder(Node):
         self._images = [serialize_message(make(image, header)) for image in images]
         self._info = serialize_message(calibration_to_message(camera, header)) if camera else None
         kind, topic = (CompressedImage, "image/compressed") if hd else (ImageMessage, "image")
-        self._image_publisher = self.create_publisher(kind, topic, RESULTS)
-        self._info_publisher = self.create_publisher(CameraInfo, "camera_info", RESULTS)
+        qos = copy.copy(RESULTS)
+        qos.depth = max(qos.depth, self._burst)  # those that are not sent yet are not to be replaced
+        self._image_publisher = self.create_publisher(kind, topic, qos)
+        self._info_publisher = self.create_publisher(CameraInfo, "camera_info", qos)
 
     def run(self, stopped: threading.Event) -> None:
         """Publish until `stopped`, or until ROS is shut down."""

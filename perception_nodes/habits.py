@@ -6,6 +6,7 @@ before in one habit; the last is our node.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -24,7 +25,8 @@ HABITS = ("queue", "copies", "in_callback", "bytes_data")
 """Parameters of `usual_depth`, in the order in which they are left off."""
 IMAGES, INFO, DEPTH = "/camera/image_raw", "/camera/camera_info", "/depth"
 RATE, OVERLOAD = 30.0, 1.5
-"""Images a second, and times the rate at which our node answers one by one: a node that is late sets no bounds."""
+"""Images a second that every node can take; and how much more than the rate at which ours answers one by one, which is
+more than any can."""
 
 
 class Habits(Rig):
@@ -50,11 +52,11 @@ class Habits(Rig):
     def _bag(self) -> Path:
         """The source's frames as a bag, recorded at 30 Hz."""
         path = self.out / "habits_bag"
-        if not path.exists():
-            with BagWriter(path) as bag:
-                writer = FrameWriter(bag)
-                for number, frame in enumerate(open_source(self.source)):
-                    writer.write(10**9 + round(number * 1e9 / RATE), frame.image, frame.calibration)
+        shutil.rmtree(path, ignore_errors=True)  # an earlier run's, maybe of another source
+        with BagWriter(path) as bag:
+            writer = FrameWriter(bag)
+            for number, frame in enumerate(open_source(self.source)):
+                writer.write(10**9 + round(number * 1e9 / RATE), frame.image, frame.calibration)
         return path
 
     def _subjects(self) -> list[Subject]:

@@ -62,7 +62,8 @@ class ImageInput:
     Args:
         prefix: of the topics' names, such as "front/"; empty for the only camera of a node.
         deliver: called with every frame, in the receiver's or the publishing node's thread; must return at once.
-        refuse: called with a sentence for every calibration that is not usable, in the same threads.
+        refuse: called in the same threads with "failed" for an image that is lost, or with "bad_calibration", and a
+            sentence.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class ImageInput:
         node: Node,
         transport: str,
         deliver: Callable[[Frame], None],
-        refuse: Callable[[str], None],
+        refuse: Callable[[str, str], None],
         prefix: str = "",
     ) -> None:
         self._node, self._deliver, self._refuse = node, deliver, refuse
@@ -89,7 +90,7 @@ class ImageInput:
         self._last = time.monotonic()
         self._silence_reported = False
         self._due_since: float | None = None
-        self._receiver = Receiver(node)
+        self._receiver = Receiver(node, self._on_lost)
         self._infos: Any = None
         self._images: Any = None
         self._exchange = exchange_of(node)
@@ -154,6 +155,10 @@ class ImageInput:
         self._due_since = (self._due_since or self._last) if due else None
         self._deliver(Frame(header, source, self._calibration, due, stages))
 
+    def _on_lost(self, topic: str, reason: str) -> None:
+        """A message that could not be taken from a topic."""
+        self._refuse("bad_calibration" if topic == self.info_topic else "failed", reason)
+
     def _on_calibration(self, calibration: Calibration | Camera) -> None:
         """From a node of this process."""
         self._informed = True
@@ -163,8 +168,8 @@ class ImageInput:
         # One comes with every image and nearly all are equal but for the stamp, which is first: not worth unpacking.
         if serialized[STAMP_END:] == self._info[STAMP_END:]:
             return
-        self._info, self._informed = serialized, True
         message = deserialize_message(serialized, CameraInfo)
+        self._info, self._informed = serialized, True
         refusal = ""
         try:
             self._calibration = calibration_from_message(message)
@@ -172,7 +177,7 @@ class ImageInput:
             self._calibration = None
             refusal = f"{error} (topic {self.info_topic}, frame {message.header.frame_id!r})"
             if refusal != self._refusal:  # a publisher may fill the gaps between fields with anything
-                self._refuse(refusal)
+                self._refuse("bad_calibration", refusal)
         self._refusal = refusal
 
     def waiting(self, timeout: float) -> str:

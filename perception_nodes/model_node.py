@@ -148,7 +148,7 @@ class ModelNode(BaseNode):
                 self,
                 self.parameters.image_transport,
                 partial(self._on_frame, stream),
-                self._on_bad_calibration,
+                self._on_refused,
                 stream.prefix,
             )
 
@@ -256,8 +256,11 @@ class ModelNode(BaseNode):
     def _on_failed(self, _arrival: tuple[Stream, Frame], error: Exception) -> None:
         self._refuse("failed", str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
 
-    def _on_bad_calibration(self, reason: str) -> None:
-        self._refuse("bad_calibration", reason)
+    def _on_refused(self, event: str, reason: str) -> None:
+        """An input could not use what came."""
+        if event == "failed":
+            self.statistics.count("received")
+        self._refuse(event, reason)
 
     def _refuse(self, event: str, reason: str) -> None:
         """Count what is not usable, and say why now and then."""

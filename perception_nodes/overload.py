@@ -9,6 +9,8 @@ from perception.nodes.rig import Figures, Rig
 
 BURST = 10
 """Images that come at once."""
+MARGIN, AROUND_MS = 1.25, 5.0
+"""What an inference may take beyond its p99, and the work around it in milliseconds: the bound of the age."""
 
 
 class Overload(Rig):
@@ -22,12 +24,15 @@ class Overload(Rig):
         return {
             "free": self._figures(rate, self._node_values(rate, self.threads)),
             "stalled_reader": self._figures(rate, self._node_values(rate, self.threads, stalled_reader=True)),
-            "bursts": self._figures(rare, self._node_values(rare, self.threads, feed={"burst": BURST})),
+            "bursts": self._figures(rare, self._node_values(rare, self.threads, feed={"burst": BURST}), bursts=True),
         }
 
-    def _figures(self, rate: float, values: Mapping[str, str]) -> Figures:
+    def _figures(self, rate: float, values: Mapping[str, str], bursts: bool = False) -> Figures:
+        """Beside the age what it may be: an inference, the work around it, and what the newest image had to wait: in an
+        even flood for the next one at most, in a burst for the inference of the first."""
         stages, counts = stages_of(values), counts_of(values)
-        bound = 1.25 * stages["infer"]["p99"] + 1e3 / rate + 5
+        inference = MARGIN * stages["infer"]["p99"]
+        bound = inference + (inference if bursts else 1e3 / rate) + AROUND_MS
         ends = sum(counts[end] for end in ("published", "dropped", "failed", "skipped"))
         return {
             "input_hz": round(rate, 1),

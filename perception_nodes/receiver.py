@@ -12,14 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
-from rclpy.exceptions import InvalidHandle
 from rclpy.guard_condition import GuardCondition
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
-
-from perception.nodes.node import ERROR_PERIOD
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -28,8 +25,10 @@ except ImportError:  # Humble
 
 Callback = Callable[[Any, Mapping[str, int]], None]
 """Called with a message, or its bytes, and what the middleware says of it, such as when it was received."""
-LOOK_NANOSECONDS = 1_000_000_000
-"""How long a receiver waits at most before it looks whether it has been closed: after a signal nothing may wake it."""
+LOOK_SECONDS = 1.0
+"""How long a receiver waits at most before it looks whether ROS was shut down, of which nothing may wake it."""
+RETRY_SECONDS = 0.1
+"""After an error of the middleware."""
 
 
 class NotForExecutor(CallbackGroup):
@@ -49,17 +48,21 @@ class Receiver:
     """Calls back with the messages of some of a node's subscriptions, one at a time.
 
     Where several wait, they are served in the order in which they were added.
+
+    Args:
+        lose: called with a topic and a sentence for a message that could not be taken or whose callback raised; the
+            others go on. The topic is empty where none could be taken for a while.
     """
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, lose: Callable[[str, str], None]) -> None:
+        self._node, self._lose = node, lose
         self._lock = threading.Lock()
         self._callbacks: dict[Subscription, Callback] = {}
         """Replaced, never changed."""
-        self._closed = False
-        self._wake = GuardCondition(None, None, context=node.context)
-        self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
-        self._thread.start()
+        self._closed = threading.Event()
+        # Made with the first subscription: on a context that was shut down neither can be.
+        self._wake: GuardCondition | None = None
+        self._thread: threading.Thread | None = None
 
     def add(self, kind: type[Any], topic: str, callback: Callback, qos: QoSProfile, **options: Any) -> Subscription:
         """Subscribe; `options` are those of `Node.create_subscription`.
@@ -73,6 +76,10 @@ class Receiver:
         subscription = self._node.create_subscription(kind, topic, lambda message: None, qos, **options)
         with self._lock:
             self._callbacks = {**self._callbacks, subscription: callback}
+            if self._wake is None:
+                self._wake = GuardCondition(None, None, context=self._node.context)
+                self._thread = threading.Thread(target=self._run, args=[self._wake], name="receiver", daemon=True)
+                self._thread.start()
         self._wake.trigger()
         return subscription
 
@@ -80,61 +87,61 @@ class Receiver:
         """Unsubscribe. A message that has been taken may still be called back with, until `close` returns."""
         with self._lock:
             self._callbacks = {key: value for key, value in self._callbacks.items() if key is not subscription}
-        self._wake.trigger()
+        if self._wake:
+            self._wake.trigger()
         self._node.destroy_subscription(subscription)
 
     def close(self) -> None:
         """Unsubscribe from all; when this returns, nothing is called back any more. More than once does nothing."""
-        if self._closed:
+        if self._closed.is_set():
             return
         for subscription in self._callbacks:
             self.remove(subscription)
-        self._closed = True
-        self._wake.trigger()
-        self._thread.join()
-        self._wake.destroy()
+        self._closed.set()
+        if self._wake and self._thread:
+            self._wake.trigger()
+            # rclpy's lock, which the thread needs to end, may be held by who shuts ROS down and closes its nodes.
+            self._thread.join(None if self._node.context.ok() else 2 * LOOK_SECONDS)
+            self._wake.destroy()
 
     @property
     def _serves(self) -> bool:
-        return not self._closed and bool(self._node.context.ok())
+        return not self._closed.is_set() and bool(self._node.context.ok())
 
-    def _run(self) -> None:
+    def _run(self, wake: GuardCondition) -> None:
         while self._serves:
+            callbacks = self._callbacks
             try:
-                self._serve(self._callbacks)
-            except InvalidHandle:  # removed since; the next round knows
-                pass
-            except RuntimeError:  # RCLError
-                if self._serves:
-                    raise
+                self._serve(callbacks, wake)
+            except Exception as error:  # the thread must not end while the node thinks that it listens
+                if self._serves and callbacks is self._callbacks:  # else a subscription was removed meanwhile
+                    self._lose("", f"no message can be taken: {type(error).__name__}: {error}")
+                    self._closed.wait(RETRY_SECONDS)
 
-    def _serve(self, callbacks: dict[Subscription, Callback]) -> None:
+    def _serve(self, callbacks: dict[Subscription, Callback], wake: GuardCondition) -> None:
         """Take messages until the subscriptions change."""
         context = self._node.context.handle
         with contextlib.ExitStack() as held:  # from being destroyed
-            for handle in (context, self._wake.handle, *(subscription.handle for subscription in callbacks)):
+            for handle in (context, wake.handle, *(subscription.handle for subscription in callbacks)):
                 held.enter_context(handle)
             wait_set = rclpy_implementation.WaitSet(len(callbacks), 1, 0, 0, 0, 0, context)
             while callbacks is self._callbacks and self._serves:
                 wait_set.clear_entities()
                 for subscription in callbacks:
                     wait_set.add_subscription(subscription.handle)
-                wait_set.add_guard_condition(self._wake.handle)
-                wait_set.wait(LOOK_NANOSECONDS)
+                wait_set.add_guard_condition(wake.handle)
+                wait_set.wait(round(LOOK_SECONDS * 1e9))
                 ready = wait_set.get_ready_entities("subscription")
                 for subscription, callback in callbacks.items():
                     if subscription.handle.pointer in ready:
                         self._take(subscription, callback)
 
     def _take(self, subscription: Subscription, callback: Callback) -> None:
-        """Call back with a message; one that cannot be taken (a text that is no UTF-8, say) must not end the thread."""
+        """Call back with the next message, if it is one: what is cut short the middleware leaves out by itself."""
         try:
             taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
             if taken is not None:
                 callback(*taken)
         except Exception as error:
-            if self._serves:
-                self._node.get_logger().error(
-                    f"a message on {subscription.topic_name} is lost: {type(error).__name__}: {error}",
-                    throttle_duration_sec=ERROR_PERIOD,
-                )
+            topic = subscription.topic_name
+            self._lose(topic, f"a message on {topic} is lost: {type(error).__name__}: {error}")

@@ -37,7 +37,7 @@ class RelayNode(BaseNode):
 
     def start(self) -> None:
         self._worker.start()
-        self._input = ImageInput(self, "raw", self._on_frame, lambda _: self.statistics.count("bad_calibration"))
+        self._input = ImageInput(self, "raw", self._on_frame, self.statistics.fail)
 
     def stop(self) -> None:
         if self._input:

@@ -20,13 +20,14 @@ from perception import engines
 from perception.nodes.inputs import SENSOR_DATA
 from perception.nodes.session import Observer, Session
 from perception.tasks.config import DEPTH_MODEL
-from perception.tasks.durations import spread
 from perception.tasks.messages import stamp_of
 
 NAMESPACE = "/benchmark"
 SOURCE, DEPTH = f"{NAMESPACE}/image_source_node", f"{NAMESPACE}/depth_node"
 SETTLE = 1.0
 """Seconds for discovery and the first frames, which are not measured."""
+BARE_SECONDS = 6.0
+"""How long the bare engine runs."""
 INPUTS = (0.8, 0.95, 1.1)
 """Rates of input at which the highest rate of output is looked for, over the rate of inferences and nothing else. More
 input than the node can take lowers its rate: receiving what is dropped takes time from the inferences."""
@@ -35,7 +36,7 @@ Figures = dict[str, Any]
 
 
 class Counter(Observer):
-    """Counts the messages of one topic without unpacking them: (stamp or 0, seconds of arrival)."""
+    """Notes when messages of one topic arrive, in seconds of the steady clock; and their stamps, if not `raw`."""
 
     def __init__(self, topic: str = "depth", raw: bool = True) -> None:
         super().__init__("counter", NAMESPACE)
@@ -106,16 +107,24 @@ class Rig:
         return (before + self._bare_seconds(threads)) / 2, best
 
     def _bare_seconds(self, threads: int) -> float:
-        """Median seconds of one run of the engine alone."""
+        """Mean seconds of one run of the engine alone: of as many as fit, like the node's rate."""
         with engines.load(self.model, self.target, self.precision, threads) as engine:
             image = np.random.default_rng(0).integers(0, 255, (1, *engine.config.input_size, 3), np.uint8)
-            durations = []
-            end = time.perf_counter() + 4
-            while time.perf_counter() < end:
-                start = time.perf_counter()
+            engine.run(image)
+            count, start = 0, time.perf_counter()
+            while time.perf_counter() < start + BARE_SECONDS:
                 engine.run(image)
-                durations.append(time.perf_counter() - start)
-        return spread(durations[len(durations) // 4 :]).p50
+                count += 1
+            return (time.perf_counter() - start) / count
+
+    def _bare_seconds_beside(self, rate: float, threads: int) -> float:
+        """The same while another process receives the feeder's images, which take their share of the machine."""
+        with Session(Observer, self.out / "log") as session:
+            session.start("reader", {}, namespace=NAMESPACE)
+            session.start("feeder", {"source": self.source, "rate": rate}, namespace=NAMESPACE)
+            session.wait(lambda: session.observer.count_subscribers(f"{NAMESPACE}/image"), 60, "the reader")
+            time.sleep(SETTLE)
+            return self._bare_seconds(threads)
 
     def _node_values(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping
@@ -11,17 +12,27 @@ import psutil
 
 from perception.evaluation.replayed import growth
 from perception.nodes.diagnostics import device_temperature
+from perception.nodes.session import SessionError
 
 SAMPLED = 0.5
 """Seconds between two looks at the processes."""
 
 
 class Sampler:
-    """Looks at processes and what they started, now and then, in a thread: processor time and resident memory."""
+    """Looks at processes and what they started, now and then, in a thread: processor time and resident memory.
+
+    Raises:
+        SessionError: a process has ended already.
+    """
 
     def __init__(self, pids: Mapping[str, int]) -> None:
-        self._roots = {name: psutil.Process(pid) for name, pid in pids.items()}
+        try:
+            self._roots = {name: psutil.Process(pid) for name, pid in pids.items()}
+        except psutil.NoSuchProcess as error:
+            raise SessionError(f"what was started has ended before it could be measured: {error}") from error
         self._rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in pids}
+        self._spent: dict[psutil.Process, float] = {}
+        """Processor seconds of every process that was seen: those of one that has ended still count."""
         self.temperatures: list[float] = []
         self.megahertz: list[float] = []
         self._stopped = threading.Event()
@@ -45,28 +56,30 @@ class Sampler:
         }
 
     def _run(self) -> None:
+        families: dict[str, set[psutil.Process]] = {name: set() for name in self._roots}
         while True:
             for name, root in self._roots.items():
-                self._rows[name].append(self._look(root))
+                self._rows[name].append(self._look(root, families[name]))
             if (celsius := device_temperature()) is not None:
                 self.temperatures.append(celsius)
-            if frequency := psutil.cpu_freq():
-                self.megahertz.append(frequency.current)
+            with contextlib.suppress(NotImplementedError, OSError):  # not every machine shows its clock
+                if frequency := psutil.cpu_freq():
+                    self.megahertz.append(frequency.current)
             if self._stopped.wait(SAMPLED):
                 return
 
-    @staticmethod
-    def _look(root: psutil.Process) -> tuple[float, float, float]:
-        """A row of what `stop` gives."""
-        seconds = memory = 0.0
-        try:
-            for process in (root, *root.children(recursive=True)):
+    def _look(self, root: psutil.Process, family: set[psutil.Process]) -> tuple[float, float, float]:
+        """A row of what `stop` gives; `family` is all that belonged to the root so far."""
+        memory = 0.0
+        family.add(root)
+        with contextlib.suppress(psutil.Error):  # ended: the session says so where it matters
+            family.update(root.children(recursive=True))
+        for process in family:
+            with contextlib.suppress(psutil.Error):
                 times = process.cpu_times()
-                seconds += times.user + times.system
+                self._spent[process] = times.user + times.system
                 memory += process.memory_info().rss
-        except psutil.NoSuchProcess:  # the session says so
-            pass
-        return time.monotonic(), seconds, memory / 2**20
+        return time.monotonic(), sum(self._spent.get(process, 0.0) for process in family), memory / 2**20
 
 
 def usage(rows: np.ndarray) -> dict[str, float]:

@@ -62,9 +62,9 @@ class Session:
         self._owns_ros = not rclpy.ok()
         if self._owns_ros:
             rclpy.init()
-        self.observer: Any = observer()
         self._log = log
         log.mkdir(parents=True, exist_ok=True)
+        self.observer: Any = observer()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.observer)

@@ -73,6 +73,8 @@ def our_pipeline(
     if host not in HOSTS:
         raise ValueError(f"host {host!r} is unknown; accepted: {', '.join(HOSTS)}")
     pipeline = load_pipeline(name)
+    if given.get("cameras"):
+        raise ValueError(f"cameras {given['cameras']!r} cannot be measured: a bag's one topic of images is played")
     topics = {"image": images.removesuffix(COMPRESSED), "use_sim_time": "true"}
     topics["image_transport"] = "compressed" if images.endswith(COMPRESSED) else "raw"
     if info:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from perception.nodes.session import keep_local  # noqa: E402
 from perception.tasks.config import ModelConfig, Output  # noqa: E402
 
 FOCAL = (0.9, 1.2)
+PROCESS = str(Path(__file__).with_name("fake_depth_node.py"))
+"""The depth node as a program, with a fake engine."""
 EXIT_SECONDS = 2.0
 """How soon a process has to end after a signal."""
 Start = Callable[..., "subprocess.Popen[str]"]

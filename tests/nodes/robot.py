@@ -131,15 +131,17 @@ class Robot(Node):
         return str(self.call(GetState, f"{node}/get_state", GetState.Request()).current_state.label)
 
 
-def exchange(graph: Graph, robot: Robot, pixels: np.ndarray, number: int = 1, **options: Any) -> dict[str, Any]:
+def exchange(
+    graph: Graph, robot: Robot, pixels: np.ndarray, number: int = 1, seconds: float = 10.0, **options: Any
+) -> dict[str, Any]:
     """Send one frame until it is answered on every topic: best effort may lose one, and calibration comes first."""
-    wait_until(robot.connected, what="matching publishers and subscribers")
+    wait_until(robot.connected, seconds, "matching publishers and subscribers")
 
     def answered() -> bool:
         robot.send(number, pixels, **options)
         return all(number in messages for messages in robot.got.values())
 
-    wait_until(answered, what="an answer on every topic")
+    wait_until(answered, seconds, "an answer on every topic")
     return {topic: messages[number] for topic, messages in robot.got.items()}
 
 

@@ -120,5 +120,7 @@ def test_a_pipeline_of_ours_gets_the_bags_topics(host: str) -> None:
 def test_what_cannot_be_measured_is_said() -> None:
     with pytest.raises(ValueError, match="host 'two' is unknown; accepted: processes, one"):
         our_pipeline("depth_pipeline", {}, "/image", None, "two")
+    with pytest.raises(ValueError, match="cameras 'front left' cannot be measured"):
+        our_pipeline("depth_pipeline", {"cameras": "front left"}, "/image", None, "one")
     with pytest.raises(ValueError, match="cannot be measured; give both"):
         any_command("ros2 launch a b", "/image", "")

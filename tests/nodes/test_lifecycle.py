@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import EXIT_SECONDS, FakeEngine, Graph, Start, overrides, wait_until
+from conftest import EXIT_SECONDS, PROCESS, FakeEngine, Graph, Start, overrides, wait_until
 from lifecycle_msgs.msg import Transition
 from robot import SMALL, Robot, exchange, grey, metres
 
@@ -221,7 +221,7 @@ def test_autostart(graph: Graph, engines: list[FakeEngine], autostart: bool, sta
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_ends_the_process_while_it_serves(graph: Graph, start: Start, name: str) -> None:
-    process = start(str(Path(__file__).with_name("fake_depth_node.py")))
+    process = start(PROCESS)
     robot = graph.add(Robot("depth"))
     wait_until(robot.connected, 30, "the process")
     assert (metres(exchange(graph, robot, grey(30), camera=SMALL)["depth"]) == 3.0).all()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import FakeEngine
 
 from perception.cli.measure import SCENARIOS
 from perception.evaluation.bags import Bag
 from perception.evaluation.replayed import Passage
-from perception.nodes import habits
+from perception.nodes import benchmark, habits
 from perception.nodes.bag_bench import Trial
 from perception.nodes.overload import Overload
 from perception.tasks.resources import share
@@ -31,6 +33,7 @@ def test_the_bound_of_the_age_and_frames_without_an_end() -> None:
     assert overload._figures(1000.0, values())["bound_p99_ms"] == 16.0
     assert not overload._figures(1000.0, values())["within"]
     assert overload._figures(100.0, values())["within"]
+    assert overload._figures(100.0, values(), bursts=True)["bound_p99_ms"] == 2 * 1.25 * 8 + 5, "the first goes before"
 
 
 def test_habits_are_left_off_one_after_the_other(tmp_path: Path) -> None:
@@ -62,3 +65,10 @@ def test_habits_are_compared_by_medians() -> None:
 def test_every_scenario_exists(scenario: str) -> None:
     module = __import__(f"perception.nodes.{SCENARIOS[scenario]}", fromlist=["x"])
     assert callable(getattr(getattr(module, SCENARIOS[scenario].title()), scenario))
+
+
+def test_the_arithmetic_of_a_frame_is_timed_without_ros(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark.engines, "load", lambda *_: contextlib.nullcontext(FakeEngine(np.sum)))
+    found = benchmark.Benchmark(str(share("clip")), Path())._arithmetic(count=3)
+    assert found.keys() == {"at_30_hz", "in_a_row"}
+    assert all(0 < spread["p50"] <= spread["max"] < 1000 for spread in found.values())

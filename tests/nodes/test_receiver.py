@@ -1,4 +1,4 @@
-"""The receiver: messages come in order, past the executor, and none after it is closed."""
+"""The receiver: messages come in order, past the executor, and what goes wrong ends neither it nor the node."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import rclpy
 from conftest import Graph, wait_until
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from robot import Robot
 from std_msgs.msg import String
 
+from perception.nodes import receiver as module
 from perception.nodes.receiver import Receiver
 
 QOS = QoSProfile(depth=100)
@@ -29,8 +29,13 @@ def node(graph: Graph) -> Node:
 
 
 @pytest.fixture
-def receiver(node: Node) -> Iterator[Receiver]:
-    receiver = Receiver(node)
+def lost() -> list[tuple[str, str]]:
+    return []
+
+
+@pytest.fixture
+def receiver(node: Node, lost: list[tuple[str, str]]) -> Iterator[Receiver]:
+    receiver = Receiver(node, lambda topic, reason: lost.append((topic, reason)))
     yield receiver
     receiver.close()
 
@@ -109,7 +114,9 @@ def test_closing_waits_for_the_callback_and_ends_the_thread(graph: Graph, node: 
     receiver.close()
 
 
-def test_a_callback_that_raises_is_logged_and_survived(graph: Graph, node: Node, receiver: Receiver) -> None:
+def test_a_callback_that_raises_is_told_and_survived(
+    graph: Graph, receiver: Receiver, lost: list[tuple[str, str]]
+) -> None:
     got: list[str] = []
 
     def picky(message: String, info: Any) -> None:
@@ -117,13 +124,47 @@ def test_a_callback_that_raises_is_logged_and_survived(graph: Graph, node: Node,
             raise KeyError("no such thing")
         got.append(message.data)
 
-    robot = graph.add(Robot())
     receiver.add(String, "a", picky, QOS)
     publisher = talk(graph, "a")
     publisher.publish(String(data="bad"))
     publisher.publish(String(data="good"))
     wait_until(lambda: got == ["good"], what="the next message")
-    wait_until(lambda: any("/robot/a is lost: KeyError" in text for text in robot.errors()), what="the log")
+    assert [topic for topic, _ in lost] == ["/robot/a"] and "/robot/a is lost: KeyError" in lost[0][1]
+
+
+def test_an_error_of_the_middleware_is_told_and_survived(
+    graph: Graph, receiver: Receiver, lost: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that ended would leave a node that thinks that it listens."""
+    real, calls = module.rclpy_implementation.WaitSet, []
+
+    def fail_once(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise MemoryError("bad alloc")
+        return real(*arguments)
+
+    monkeypatch.setattr(module.rclpy_implementation, "WaitSet", fail_once)
+    got: list[str] = []
+    receiver.add(String, "a", lambda message, info: got.append(message.data), QOS)
+    talk(graph, "a").publish(String(data="good"))
+    wait_until(lambda: got == ["good"], what="the message")
+    assert lost == [("", "no message can be taken: MemoryError: bad alloc")]
+
+
+def test_a_receiver_ends_with_ros_and_can_be_closed_after_it() -> None:
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("short", context=context)
+    receiver = Receiver(node, pytest.fail)
+    receiver.add(String, "a", lambda message, info: None, QOS)
+    context.shutdown()
+    begin = time.monotonic()
+    receiver.close()
+    assert time.monotonic() - begin < 2 * module.LOOK_SECONDS + 0.5
+    assert not [thread for thread in threading.enumerate() if thread.name == "receiver"]
+    Receiver(node, pytest.fail).close()
+    node.destroy_node()
 
 
 def test_a_damaged_message_is_survived(graph: Graph, node: Node, receiver: Receiver) -> None:
@@ -138,7 +179,7 @@ def test_a_damaged_message_is_survived(graph: Graph, node: Node, receiver: Recei
 def test_the_executor_leaves_the_messages_alone(graph: Graph) -> None:
     """Else it would take some of them, and wake up for every one."""
     node = graph.add(rclpy.create_node("spun", namespace="/robot"))
-    receiver = Receiver(node)
+    receiver = Receiver(node, pytest.fail)
     threads: set[str] = set()
     got: list[str] = []
     try:
