@@ -180,9 +180,9 @@ def spin(nodes: list[BaseNode]) -> int:
     """Start the nodes, serve them until SIGINT or SIGTERM, and close them; the exit status."""
     sys.setswitchinterval(SWITCH_SECONDS)
     executor = SingleThreadedExecutor()
-    for node in nodes:
-        executor.add_node(node)
     try:
+        for node in nodes:
+            executor.add_node(node)
         if not all(node.autostart() for node in nodes):
             return 1
         # A full collection takes 20 ms in the middle of some frame, nearly all of it for what libraries made when they
@@ -219,13 +219,17 @@ def _close(nodes: list[BaseNode]) -> None:
 
 def run_node(node_type: type[BaseNode], arguments: list[str] | None = None) -> int:
     """The `main` of an executable with one node; `arguments` are ROS's (default: the command line's)."""
+    initialised = False
     try:
         prepare()
         rclpy.init(args=arguments)
+        initialised = True
         node = node_type()  # type: ignore[call-arg]
     except KeyboardInterrupt:
         return 0
     except (ValueError, RuntimeError) as error:  # RuntimeError: what rclpy says of ROS arguments it cannot read
+        if initialised and not rclpy.ok():  # a signal shut ROS down while the node was made
+            return 0
         print(f"{node_type.__name__}: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -30,14 +31,25 @@ class Duration:
         self.deviation += self.GAIN * (abs(error) - self.deviation)
 
 
+@dataclass
+class Work(Generic[Item, Job, Result]):
+    """An item on its way."""
+
+    item: Item
+    job: Job
+    result: Result | None = None
+    inferred: bool = False
+
+
 class Worker(Generic[Item, Job, Result]):
     """Takes the newest item through `prepare`, `infer` and `finish`; never a queue, so age does not grow under load.
 
     Where several sources feed it, each has a slot of its own for its newest item, and they take turns.
 
     Two threads do the three steps hand over hand: while one infers, the other publishes the result before or prepares
-    the item after. Each step is done by one thread at a time and items keep their order. The next item is taken only
-    when the engine is about to be free: taken earlier, it would wait and grow old; later, the engine would idle.
+    the item after. If that is ready when the inference ends, the first goes on with it and the other publishes. Each
+    step is done by one thread at a time and items keep their order. The next item is taken only when the engine is soon
+    free: taken earlier, it would wait and grow old; later, the engine would idle.
 
     Args:
         prepare: item to job, or to None if there is nothing to compute for it.
@@ -59,8 +71,14 @@ class Worker(Generic[Item, Job, Result]):
     ) -> None:
         self._prepare, self._infer, self._finish = prepare, infer, finish
         self._failed, self._dropped = failed, dropped
-        self._preparing, self._inferring, self._finishing = threading.Lock(), threading.Lock(), threading.Lock()
-        self._changed = threading.Condition()  # guards what follows; held for moments only
+        self._preparing, self._finishing = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()  # guards what follows; held for moments only
+        self._changed, self._engine_left = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._engine_used = False
+        self._prepared: Work[Item, Job, Result] | None = None
+        """What waits for the engine while that is used."""
+        self._handed_over: Work[Item, Job, Result] | None = None
+        """What the thread at the engine leaves to the one whose work it took."""
         self._newest: dict[Hashable, Item] = {}
         """Slot to item, the slot first that has waited longest: a newer item takes the older one's turn."""
         self._stopped = True
@@ -106,9 +124,9 @@ class Worker(Generic[Item, Job, Result]):
             pass
 
     def _serve_one(self) -> bool:
-        """Take one item through the steps; False when stopped.
+        """Take one item to the engine and finish one, the same or another's; False when stopped.
 
-        A step's lock is taken before the lock of the step before it is released, which keeps the order.
+        A step's lock is taken before the one before it is released, which keeps the order.
         """
         with self._preparing:
             item = self._take()
@@ -123,26 +141,61 @@ class Worker(Generic[Item, Job, Result]):
             self._prepare_duration.add(time.perf_counter() - start)
             if job is None:
                 return True
-            self._inferring.acquire()
-        if self._stopped:
-            self._inferring.release()
+            work = self._enter_engine(Work(item, job))
+        if work is None:
             self._dropped(item)
             return False
+        if not work.inferred:
+            work = self._infer_in_turn(work)
+        if work is not None:
+            self._finish_one(work)
+        return True
+
+    def _enter_engine(self, own: Work[Item, Job, Result]) -> Work[Item, Job, Result] | None:
+        """Wait for the engine: `own` once it is to be inferred here, the work of the other thread where that has taken
+        `own` over and left its result to be finished here, None when stopped."""
+        with self._lock:
+            self._prepared = own if self._engine_used else None
+            while self._engine_used and self._handed_over is None:
+                self._engine_left.wait()
+            if self._handed_over is not None:
+                handed_over, self._handed_over = self._handed_over, None
+                return handed_over
+            self._prepared = None
+            if self._stopped:
+                return None
+            self._engine_used = True
+            return own
+
+    def _infer_in_turn(self, work: Work[Item, Job, Result]) -> Work[Item, Job, Result] | None:
+        """Infer what is given and then, at once, whatever the other thread has prepared, which finishes the result
+        meanwhile: a thread that had to be woken first would leave the engine idle for up to a tick of the scheduler.
+
+        Returns what is left to finish here, `_finishing` locked for it; None if it failed.
+        """
+        while True:
+            try:
+                work.result = self._timed_infer(work.job)
+                work.inferred = True
+                self._finishing.acquire()
+            except Exception as error:
+                self._failed(work.item, error)
+            with self._lock:
+                if self._prepared is None or not work.inferred or self._stopped:
+                    self._engine_used = False
+                    self._engine_left.notify()
+                    return work if work.inferred else None
+                self._handed_over, work, self._prepared = work, self._prepared, None
+                self._engine_left.notify()
+
+    def _finish_one(self, work: Work[Item, Job, Result]) -> None:
+        """Finish a result, for which `_finishing` has been locked, by whichever thread."""
         try:
-            result = self._timed_infer(job)
+            self._finish(work.job, work.result)  # type: ignore[arg-type]
         except Exception as error:
-            self._inferring.release()
-            self._failed(item, error)
-            return True
-        self._finishing.acquire()
-        self._inferring.release()
-        try:
-            self._finish(job, result)
-        except Exception as error:
-            self._failed(item, error)
+            self._failed(work.item, error)
         finally:
             self._finishing.release()
-        return True
 
     def _take(self) -> Item | None:
         """The newest item whose turn it is, once the engine is about to be free; None when stopped."""
@@ -165,12 +218,12 @@ class Worker(Generic[Item, Job, Result]):
 
     def _timed_infer(self, job: Job) -> Result:
         start = time.perf_counter()
-        with self._changed:
+        with self._lock:
             self._infer_start = start
         try:
             return self._infer(job)
         finally:
-            with self._changed:
+            with self._lock:
                 self._infer_start = None
                 self._infer_duration.add(time.perf_counter() - start)
                 if self._newest:  # woken for nothing, the other thread would only delay this one

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perception.nodes.worker import Duration, Worker
+from perception.nodes.worker import Duration, Work, Worker
 
 STEPS = ("prepare", "infer", "finish")
 Event = tuple[str, str, int]
@@ -183,16 +183,69 @@ class SlowLock:
         self._lock.acquire()
 
 
-@pytest.mark.parametrize(("lock", "step"), [("_inferring", "prepare"), ("_finishing", "infer")])
-def test_a_thread_held_up_between_two_steps_is_not_overtaken(lock: str, step: str) -> None:
+def test_a_thread_held_up_before_it_finishes_is_not_overtaken() -> None:
     recorder = Recorder()
-    setattr(recorder.worker, lock, SlowLock())
+    recorder.worker._finishing = SlowLock()  # type: ignore[assignment]
+    two_in_order(recorder, "infer")
+
+
+def test_a_thread_held_up_before_the_engine_is_not_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+    enter, late = recorder.worker._enter_engine, [0.05]
+
+    def held_up(work: Work[int, int, int]) -> Work[int, int, int] | None:
+        time.sleep(late.pop() if late else 0)
+        return enter(work)
+
+    monkeypatch.setattr(recorder.worker, "_enter_engine", held_up)
+    two_in_order(recorder, "prepare")
+
+
+def two_in_order(recorder: Recorder, step: str) -> None:
+    """The second item comes when the first has ended the step, after which its thread is held up."""
     with serving(recorder):
         recorder.worker.put(1)
         until(lambda: recorder.reached(step, 1, "end"), f"{step} to end")
         recorder.worker.put(2)
         until(lambda: len(recorder.done("finish")) == 2, "both items")
     assert recorder.done("infer") == recorder.done("finish") == [1, 2]
+
+
+def test_the_engine_goes_on_in_the_thread_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another would have to be woken first; that one finishes instead."""
+    recorder = Recorder()
+    recorder.seconds["infer"] = 0.02
+    threads: dict[str, list[str]] = {"infer": [], "finish": []}
+    step = recorder._step
+
+    def noting(name: str, item: int) -> int:
+        if name in threads:
+            threads[name].append(threading.current_thread().name)
+        return step(name, item)
+
+    monkeypatch.setattr(recorder, "_step", noting)
+    with serving(recorder):
+        for item in range(10):
+            recorder.worker.put(item)
+            until(lambda n=item: recorder.reached("prepare", n, "end"), "the item to be prepared")
+        until(lambda: len(recorder.done("finish")) == 10, "all items")
+    assert recorder.done("finish") == list(range(10)) and not recorder.dropped
+    assert len(set(threads["infer"])) == 1
+    assert set(threads["finish"][:-1]).isdisjoint(threads["infer"]), "only the last is finished where it was inferred"
+
+
+def test_a_failed_inference_leaves_the_engine_to_what_is_prepared() -> None:
+    recorder = Recorder()
+    gate = recorder.hold("infer", 1)
+    recorder.raising.add(("infer", 1))
+    with serving(recorder):
+        recorder.worker.put(1)
+        until(lambda: recorder.running("infer", 1), "the engine to be busy")
+        recorder.worker.put(2)
+        until(lambda: recorder.reached("prepare", 2, "end"), "item 2 to be prepared")
+        gate.set()
+        until(lambda: recorder.done("finish") == [2], "item 2")
+    assert recorder.failed == [(1, "infer 1")]
 
 
 def test_the_next_item_is_taken_just_before_the_engine_is_free() -> None:
