@@ -88,7 +88,7 @@ class Worker(Generic[Item, Job, Result]):
 
     def put(self, item: Item, slot: Hashable = None) -> None:
         """Offer an item; it replaces one that waits in its slot. Returns at once. Without effect before `start`."""
-        with self._changed:
+        with self._lock:
             if self._stopped:
                 return
             replaced = self._newest.get(slot)
@@ -99,7 +99,7 @@ class Worker(Generic[Item, Job, Result]):
 
     def start(self) -> None:
         """Begin to serve."""
-        with self._changed:
+        with self._lock:
             self._stopped = False
         self._threads = [
             threading.Thread(target=self._serve, name=f"worker-{index}", daemon=True) for index in range(self.THREADS)
@@ -109,7 +109,7 @@ class Worker(Generic[Item, Job, Result]):
 
     def stop(self) -> None:
         """Finish what the engine has begun, drop what waits for it, and return when no step runs any more."""
-        with self._changed:
+        with self._lock:
             self._stopped = True
             waiting, self._newest = self._newest, {}
             self._changed.notify_all()
@@ -199,7 +199,7 @@ class Worker(Generic[Item, Job, Result]):
 
     def _take(self) -> Item | None:
         """The newest item whose turn it is, once the engine is about to be free; None when stopped."""
-        with self._changed:
+        with self._lock:
             while not self._stopped:
                 delay = self._seconds_to_start() if self._newest else None
                 if delay is not None and delay <= 0:

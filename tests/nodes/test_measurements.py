@@ -12,7 +12,7 @@ from conftest import FakeEngine
 from perception.cli.measure import SCENARIOS
 from perception.evaluation.bags import Bag
 from perception.evaluation.replayed import Passage
-from perception.nodes import benchmark, habits
+from perception.nodes import benchmark, habits, rig
 from perception.nodes.bag_bench import Trial
 from perception.nodes.overload import Overload
 from perception.tasks.resources import share
@@ -72,3 +72,19 @@ def test_the_arithmetic_of_a_frame_is_timed_without_ros(monkeypatch: pytest.Monk
     found = benchmark.Benchmark(str(share("clip")), Path())._arithmetic(count=3)
     assert found.keys() == {"at_30_hz", "in_a_row"}
     assert all(0 < spread["p50"] <= spread["max"] < 1000 for spread in found.values())
+
+
+def test_a_machine_that_is_held_up_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every third window a copy takes eight times as long. All times are sums of powers of two, and exact."""
+    clock, window, step = [0.0], 1 / 16, 1 / 1024
+    held_up = [True]
+
+    def copy(*_: object) -> None:
+        slow = held_up[0] and int(clock[0] / window) % 3 == 2
+        clock[0] += 8 * step if slow else step
+
+    monkeypatch.setattr(rig.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(rig.np, "copyto", copy)
+    assert rig.slow_share(30 * window, window) == pytest.approx(1 / 3)
+    held_up[0] = False
+    assert rig.slow_share(30 * window, window) == 0
