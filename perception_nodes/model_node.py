@@ -15,7 +15,7 @@ import numpy as np
 from perception import engines
 from perception.nodes.inputs import TRANSPORTS, Frame, ImageInput
 from perception.nodes.names import NAMES
-from perception.nodes.node import ERROR_PERIOD, BaseNode, NodeParameters
+from perception.nodes.node import BaseNode, NodeParameters
 from perception.nodes.outputs import Output
 from perception.nodes.parameters import parameter
 from perception.nodes.worker import Worker
@@ -24,6 +24,8 @@ from perception.tasks.geometry import Camera, Fit, Rectifier
 from perception.tasks.image import Image, preprocess, to_color
 
 AnyOutput = TypeVar("AnyOutput", bound=Output)
+ERROR_PERIOD = 5.0
+"""Seconds between two log lines about frames that failed; all of them are counted."""
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,6 @@ SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.ERROR,
 )
 
-ERROR_PERIOD = 5.0
-"""Seconds between two log lines about frames or messages that failed; frames are counted all the same."""
 SWITCH_SECONDS = 5e-5
 """How soon a thread that waits for the interpreter gets it: Python's 5 ms are as long as a whole frame may take."""
 
