@@ -256,17 +256,17 @@ class ModelNode(BaseNode):
         job.stream.published += 1
 
     def _on_failed(self, _arrival: tuple[Stream, Frame], error: Exception) -> None:
-        self._refuse("failed", str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        self.statistics.fail("failed", reason)
+        self._say("failed", reason)
 
     def _on_refused(self, event: str, reason: str) -> None:
         """An input could not use what came."""
-        if event == "failed":
-            self.statistics.count("received")
-        self._refuse(event, reason)
+        self.statistics.refuse(event, reason)
+        self._say(event, reason)
 
-    def _refuse(self, event: str, reason: str) -> None:
-        """Count what is not usable, and say why now and then."""
-        self.statistics.fail(event, reason)
+    def _say(self, event: str, reason: str) -> None:
+        """Why something is not usable, now and then."""
         if time.monotonic() >= self._next_error and self.context.ok():
             self._next_error = time.monotonic() + ERROR_PERIOD
             count = self.statistics.counts[event]

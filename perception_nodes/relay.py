@@ -37,7 +37,7 @@ class RelayNode(BaseNode):
 
     def start(self) -> None:
         self._worker.start()
-        self._input = ImageInput(self, "raw", self._on_frame, self.statistics.fail)
+        self._input = ImageInput(self, "raw", self._on_frame, self.statistics.refuse)
 
     def stop(self) -> None:
         if self._input:

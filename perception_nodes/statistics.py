@@ -65,6 +65,12 @@ class Statistics:
             self._last_error = reason
             self._new_failures += 1
 
+    def refuse(self, event: str, reason: str) -> None:
+        """An input could not use what came: "failed" for a frame, which was received all the same, or another event."""
+        if event == "failed":
+            self.count("received")
+        self.fail(event, reason)
+
     def time(self, stages: Mapping[str, float]) -> None:
         """Durations in seconds of one frame's stages."""
         with self._lock:

@@ -25,6 +25,7 @@ from sensor_msgs.msg import Image as ImageMessage
 from perception.nodes import model_node
 from perception.nodes.depth_node import DepthNode
 from perception.nodes.environment import PROFILE_VARIABLES
+from perception.nodes.inputs import ImageInput
 from perception.nodes.node import SUCCESS
 
 NODE = "/robot/depth_node"
@@ -129,7 +130,7 @@ def test_a_reader_whose_qos_does_not_match_costs_nothing(
     assert (metres(exchange(graph, other, grey(50), 2, camera=SMALL)["depth"]) == 5.0).all()
 
 
-@pytest.mark.parametrize("step", ["preprocess", "run", "publish"])
+@pytest.mark.parametrize("step", ["_hand_on", "preprocess", "run", "publish"])
 def test_a_lack_of_memory_costs_a_frame(
     graph: Graph, depth_node: DepthNode, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -140,7 +141,7 @@ def test_a_lack_of_memory_costs_a_frame(
     def fail(*_: object, **__: object) -> None:
         raise MemoryError("Unable to allocate 900 KiB")
 
-    owner = {"preprocess": model_node, "run": engine, "publish": depth_node}[step]
+    owner = {"_hand_on": ImageInput, "preprocess": model_node, "run": engine, "publish": depth_node}[step]
     with monkeypatch.context() as patched:
         patched.setattr(owner, step, fail)
         robot.send(2, grey(30), SMALL)

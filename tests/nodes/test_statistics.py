@@ -69,3 +69,12 @@ def test_nothing_is_lost_between_threads() -> None:
     while any(thread.is_alive() for thread in threads):
         statistics.spreads()
     assert statistics.counts["received"] == 8000
+
+
+def test_a_frame_that_an_input_could_not_use_was_received() -> None:
+    """Else the counts would not add up; a calibration is no frame."""
+    statistics = Statistics()
+    statistics.refuse("failed", "cut short")
+    statistics.refuse("bad_calibration", "no focal length")
+    assert dict(statistics.counts) == {"received": 1, "failed": 1, "bad_calibration": 1}
+    assert statistics.take_failures() == 2 and statistics.last_error == "no focal length"
