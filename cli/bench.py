@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--search", action="store_true", help="look for the highest input without, and with 1 %% loss")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="a run of so many minutes, as recorded")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a run at a rate (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("out/bench"), help="folder for report and logs")
+    parser.add_argument("--out", type=Path, default=Path("out/bench"), help="folder for report, plots and logs")
     parser.set_defaults(run=run)
 
 

@@ -31,8 +31,8 @@ class Sampler:
         except psutil.NoSuchProcess as error:
             raise SessionError(f"what was started has ended before it could be measured: {error}") from error
         self._rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in pids}
-        self._spent: dict[psutil.Process, float] = {}
-        """Processor seconds of every process that was seen: those of one that has ended still count."""
+        self._spent = {name: {root: 0.0} for name, root in self._roots.items()}
+        """Processor seconds of each process of a root that was seen: those of one that has ended still count."""
         self.temperatures: list[float] = []
         self.megahertz: list[float] = []
         self._stopped = threading.Event()
@@ -56,10 +56,9 @@ class Sampler:
         }
 
     def _run(self) -> None:
-        families: dict[str, set[psutil.Process]] = {name: set() for name in self._roots}
         while True:
             for name, root in self._roots.items():
-                self._rows[name].append(self._look(root, families[name]))
+                self._rows[name].append(_look(root, self._spent[name]))
             if (celsius := device_temperature()) is not None:
                 self.temperatures.append(celsius)
             with contextlib.suppress(NotImplementedError, OSError):  # not every machine shows its clock
@@ -68,18 +67,19 @@ class Sampler:
             if self._stopped.wait(SAMPLED):
                 return
 
-    def _look(self, root: psutil.Process, family: set[psutil.Process]) -> tuple[float, float, float]:
-        """A row of what `stop` gives; `family` is all that belonged to the root so far."""
-        memory = 0.0
-        family.add(root)
-        with contextlib.suppress(psutil.Error):  # ended: the session says so where it matters
-            family.update(root.children(recursive=True))
-        for process in family:
-            with contextlib.suppress(psutil.Error):
-                times = process.cpu_times()
-                self._spent[process] = times.user + times.system
-                memory += process.memory_info().rss
-        return time.monotonic(), sum(self._spent.get(process, 0.0) for process in family), memory / 2**20
+
+def _look(root: psutil.Process, spent: dict[psutil.Process, float]) -> tuple[float, float, float]:
+    """A row of what `Sampler.stop` gives; `spent`, the processor seconds of all that belong to the root, is updated."""
+    memory = 0.0
+    with contextlib.suppress(psutil.Error):  # ended: the session says so where it matters
+        for child in root.children(recursive=True):
+            spent.setdefault(child, 0.0)
+    for process in spent:
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            spent[process] = times.user + times.system
+            memory += process.memory_info().rss
+    return time.monotonic(), sum(spent.values()), memory / 2**20
 
 
 def usage(rows: np.ndarray) -> dict[str, float]:

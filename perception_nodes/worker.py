@@ -155,13 +155,12 @@ class Worker(Generic[Item, Job, Result]):
         """Wait for the engine: `own` once it is to be inferred here, the work of the other thread where that has taken
         `own` over and left its result to be finished here, None when stopped."""
         with self._lock:
-            self._prepared = own if self._engine_used else None
+            self._prepared = own
             while self._engine_used and self._handed_over is None:
                 self._engine_left.wait()
-            if self._handed_over is not None:
-                handed_over, self._handed_over = self._handed_over, None
+            handed_over, self._handed_over, self._prepared = self._handed_over, None, None
+            if handed_over is not None:
                 return handed_over
-            self._prepared = None
             if self._stopped:
                 return None
             self._engine_used = True

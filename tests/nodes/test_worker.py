@@ -122,14 +122,19 @@ def test_only_the_newest_waits_and_the_others_are_dropped() -> None:
     assert recorder.dropped == [3, 4] and not recorder.failed
 
 
+def put_two(recorder: Recorder) -> None:
+    """Item 1, which is held at the engine, and item 2, which is prepared then."""
+    recorder.worker.put(1)
+    until(lambda: recorder.running("infer", 1), "the engine to be busy")
+    recorder.worker.put(2)
+    until(lambda: recorder.reached("prepare", 2, "end"), "item 2 to be prepared")
+
+
 def test_the_next_item_is_prepared_while_the_engine_runs() -> None:
     recorder = Recorder()
     recorder.hold("infer", 1)
     with serving(recorder):
-        recorder.worker.put(1)
-        until(lambda: recorder.running("infer", 1), "the engine to be busy")
-        recorder.worker.put(2)
-        until(lambda: recorder.reached("prepare", 2, "end"), "item 2 to be prepared")
+        put_two(recorder)
         assert recorder.running("infer", 1) and not recorder.reached("infer", 2)
 
 
@@ -139,10 +144,7 @@ def test_a_result_is_published_while_the_engine_runs_the_next() -> None:
     recorder.hold("finish", 1)
     recorder.hold("infer", 2)
     with serving(recorder):
-        recorder.worker.put(1)
-        until(lambda: recorder.running("infer", 1), "the engine to be busy")
-        recorder.worker.put(2)
-        until(lambda: recorder.reached("prepare", 2, "end"), "item 2 to be prepared")
+        put_two(recorder)
         engine.set()
         until(lambda: recorder.running("finish", 1) and recorder.running("infer", 2), "both steps at once")
 
@@ -239,10 +241,7 @@ def test_a_failed_inference_leaves_the_engine_to_what_is_prepared() -> None:
     gate = recorder.hold("infer", 1)
     recorder.raising.add(("infer", 1))
     with serving(recorder):
-        recorder.worker.put(1)
-        until(lambda: recorder.running("infer", 1), "the engine to be busy")
-        recorder.worker.put(2)
-        until(lambda: recorder.reached("prepare", 2, "end"), "item 2 to be prepared")
+        put_two(recorder)
         gate.set()
         until(lambda: recorder.done("finish") == [2], "item 2")
     assert recorder.failed == [(1, "infer 1")]
@@ -327,10 +326,7 @@ def test_stop_does_not_wait_for_items_that_wait_for_the_engine() -> None:
     recorder = Recorder()
     gate = recorder.hold("infer", 1)
     recorder.worker.start()
-    recorder.worker.put(1)
-    until(lambda: recorder.running("infer", 1), "the engine to be busy")
-    recorder.worker.put(2)
-    until(lambda: recorder.reached("prepare", 2, "end"), "item 2 to be prepared")
+    put_two(recorder)
     recorder.worker.put(3)
     stopping = threading.Thread(target=recorder.worker.stop)
     stopping.start()
