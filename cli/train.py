@@ -19,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from perception.training.recipe import load_recipe
+    from perception.training.reading import load_recipe
     from perception.training.train import train
 
     if args.threads:

@@ -9,17 +9,18 @@ import torch
 from torch import nn
 
 from perception.models import model_config
-from perception.training.data import STILL, Mixture, Normalize, augment, to_tensors
+from perception.training.data import Normalize
+from perception.training.depth import DepthRecipe
+from perception.training.depth_data import STILL, Mixture, augment, to_tensors
 from perception.training.losses import log_depth_loss
 from perception.training.norms import fix_norms
 from perception.training.pruning import prune
-from perception.training.recipe import Recipe
 
 SETTLING = 40
 """Batches from which a narrowed network's statistics are averaged in the end."""
 
 
-def narrow(trained: nn.Module, recipe: Recipe, mixture: Mixture, out: Path) -> nn.Module:
+def narrow(trained: nn.Module, recipe: DepthRecipe, mixture: Mixture, out: Path) -> nn.Module:
     """The network narrowed as `recipe.pruning` says, with what it leaves behind in `out`; see `prune`.
 
     BatchNorm's statistics are taken anew whenever channels have gone; short-term fine-tuning holds them where the

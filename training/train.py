@@ -10,8 +10,9 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,18 +23,12 @@ from tqdm import tqdm
 
 from perception.engines.acceptance import Predict
 from perception.engines.store import write_atomically
-from perception.evaluation.datasets import open_dataset
-from perception.evaluation.frames import RGBDFrame
-from perception.evaluation.harness import evaluate_depth
-from perception.evaluation.rgbd_folder import RGBDFolder
 from perception.models import create_model, model_config
 from perception.tasks.config import ModelConfig
 from perception.training import quantization
-from perception.training.data import Mixture, Normalize, evened, prefetch
-from perception.training.distillation import Distiller, RelativeFrames, RelativeTeacher
-from perception.training.losses import lens_loss, log_depth_loss, squared_loss
-from perception.training.narrowing import narrow
-from perception.training.norms import fix_norms, fixed_norms
+from perception.training.data import Normalize, prefetch
+from perception.training.lesson import Lesson, find_lesson
+from perception.training.norms import fix_norms
 from perception.training.recipe import Recipe
 from perception.training.start import start_encoder
 
@@ -57,23 +52,20 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu") -> Path:
         ValueError: a device that is not there, data or weights that the recipe names and that do not fit, or the
             checkpoint of another recipe in `out`.
     """
-    open_dataset(data / recipe.evaluate, "eval")  # better refused now than after hours
     _check_device(device)
-    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     torch.backends.cudnn.deterministic = True
-    mixture = _mixture(recipe, data, out)
-    model = _started(recipe, mixture, data).to(device)
-    if recipe.pruning:
-        model = narrow(model, recipe, mixture, out)
-    run = Run(recipe, model, mixture, device)
+    lesson = find_lesson(recipe.model).open(recipe, data, out)
+    out.mkdir(parents=True, exist_ok=True)
+    model = lesson.narrow(_started(lesson, data).to(device), out)
+    run = Run(lesson, model, device)
     first = run.resume(out / "checkpoint.pt")
-    batches = prefetch(_batches(recipe, mixture, first))
+    batches = prefetch(lesson.batch, range(first, recipe.steps), lesson.workers)
     progress = tqdm(range(first, recipe.steps), initial=first, total=recipe.steps, desc=recipe.name)
     losses = []
     with SummaryWriter(str(out)) as board, (out / "log.jsonl").open("a") as log:
-        for step, (images, depths) in zip(progress, batches, strict=True):
-            losses.append(run.step(step, images, depths))
+        for step, batch in zip(progress, batches, strict=True):
+            losses.append(run.step(step, *batch))
             if (step + 1) % LOGGED == 0 or step + 1 == recipe.steps:
                 line = {"loss": float(np.mean(losses[-LOGGED:])), "rate": rate_at(recipe, step)}
                 progress.set_postfix(loss=f"{line['loss']:.3f}")
@@ -84,7 +76,7 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu") -> Path:
                 run.save(out / "checkpoint.pt", step + 1)
     if recipe.quantization:
         quantization.finish(run.average)
-    return _finish(recipe, run.average.to("cpu"), data, out)
+    return _finish(lesson, run.average.to("cpu"), out)
 
 
 class Run:
@@ -92,19 +84,20 @@ class Run:
 
     PARTS = ("model", "average", "distiller", "optimizer")
 
-    def __init__(self, recipe: Recipe, model: nn.Module, mixture: Mixture, device: str) -> None:
-        self.recipe, self.device = recipe, device
+    def __init__(self, lesson: Lesson, model: nn.Module, device: str) -> None:
+        self.lesson, self.device = lesson, device
+        recipe = self.recipe = lesson.recipe
         self.normalize = Normalize(model_config(recipe.model)).to(device)
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.quantization:
-            quantization.prepare(self.model, self.normalize(_sample(recipe, mixture, recipe.stages[0].size).to(device)))
+            quantization.prepare(self.model, self.normalize(lesson.sample(recipe.stages[0].size).to(device)))
         self.frozen = _first_layers(self.model, recipe.frozen_layers).requires_grad_(False)
         self.average = copy.deepcopy(self.model)
-        self.distiller = Distiller(self.model, recipe.distillation, recipe.focal).to(device)
+        self.distiller = lesson.teach(self.model).to(device)
         self.optimizer = _optimizer(self.model, self.distiller, recipe)
 
-    def step(self, step: int, images: torch.Tensor, depths: torch.Tensor) -> float:
-        """One step on images (N, 3, H, W) in [0, 1] and depths (N, 1, H, W) in canonical metres; the loss."""
+    def step(self, step: int, images: torch.Tensor, *truth: torch.Tensor) -> float:
+        """One step on a batch as `Lesson.batch` gives it; the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["scale"] * rate_at(self.recipe, step)
         self.model.train()
@@ -112,20 +105,7 @@ class Run:
         if step < self.recipe.frozen_norms:
             fix_norms(self.model if self.recipe.weights else self.model.encoder)  # type: ignore[arg-type]
         images = images.to(self.device, memory_format=torch.channels_last)
-        depths = depths.to(self.device)
-        prediction = self._predict(images)
-        loss = log_depth_loss(prediction, depths) + self.distiller(images, depths, prediction)
-        if self.recipe.squared:
-            loss = loss + self.recipe.squared * squared_loss(prediction, depths)
-        if lens := self.recipe.stage_at(step).lens:
-            count = (len(images) + 1) // 2
-            rng = np.random.default_rng((self.recipe.seed, step))
-            height, width = prediction.shape[-2:]
-            corner = int(rng.integers(0, height // 2 + 1)), int(rng.integers(0, width // 2 + 1))
-            with fixed_norms(self.model):  # half views by themselves have other statistics than what a robot sees
-                loss = loss + lens * lens_loss(
-                    self._predict, images[:count], prediction[:count], corner, self.recipe.pads_narrow_views
-                )
+        loss = self.lesson.loss(step, self.model, self._forward, images, *(part.to(self.device) for part in truth))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -133,10 +113,11 @@ class Run:
         _update_average(self.average, self.model, min(self.recipe.average, (1 + step) / (10 + step)))
         return loss.item()
 
-    def _predict(self, images: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.device != "cpu"):
-            metres: torch.Tensor = self.model(self.normalize(images)).float()
-        return metres
+    def _forward(self, images: torch.Tensor) -> Any:
+        bfloat16 = self.recipe.bfloat16 or self.device != "cpu"
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=bfloat16):
+            outputs = self.model(self.normalize(images))
+        return tuple(output.float() for output in outputs) if isinstance(outputs, tuple) else outputs.float()
 
     def save(self, path: Path, step: int) -> None:
         """Write a checkpoint, never half of one."""
@@ -204,49 +185,22 @@ def _check_device(device: str) -> None:
         raise ValueError(f"device {device!r} cannot be used: {error}; accepted here: cpu") from error
 
 
-def _mixture(recipe: Recipe, data: Path, out: Path) -> Mixture:
-    """The recipe's frames: in memory, but for those of a relative teacher, which are too many."""
-    teach = recipe.distillation
-    sources: list[Sequence[RGBDFrame]] = []
-    for source in recipe.sources:
-        if source.relative:
-            teacher = RelativeTeacher(data / teach.relative_teacher, teach.relative_form)
-            sources.append(RelativeFrames(RGBDFolder(data / source.path), teacher, out / "relative"))
-            continue
-        frames = list(open_dataset(data / source.path, source.split))
-        useless = [frame.name for frame in frames if frame.depth is None or frame.camera is None]
-        if useless:
-            raise ValueError(
-                f"{data / source.path}: frame {useless[0]!r} lacks depth or camera, and training needs both"
-            )
-        sources.append(frames)
-    chances = [
-        evened(frames, recipe.focal, source.even) if source.even else None
-        for frames, source in zip(sources, recipe.sources, strict=True)
-    ]
-    return Mixture(sources, [source.share for source in recipe.sources], chances)
-
-
-def _started(recipe: Recipe, mixture: Mixture, data: Path) -> nn.Module:
+def _started(lesson: Lesson, data: Path) -> nn.Module:
     """The network that training begins with."""
+    recipe = lesson.recipe
+    config = model_config(recipe.model)
     if recipe.weights:
-        begun, config = model_config(recipe.weights), model_config(recipe.model)
+        begun = model_config(recipe.weights)
         if not begun.weights:
             raise ValueError(f"the recipe goes on from {recipe.weights!r}, which has no weights yet; train it first")
         if (begun.mean, begun.std) != (config.mean, config.std):
             raise ValueError(f"{recipe.weights!r} and {recipe.model!r} want their images normalised differently")
         return create_model(recipe.weights)
-    model = create_model(recipe.model, pretrained=False)
+    model = lesson.build()
     if recipe.start:
-        config = model_config(recipe.model)
-        images = Normalize(config)(_sample(recipe, mixture, config.input_size))
+        images = Normalize(config)(lesson.sample(config.input_size))
         start_encoder(model.encoder, recipe.start, data, images, recipe.seed)  # type: ignore[arg-type]
     return model
-
-
-def _sample(recipe: Recipe, mixture: Mixture, size: tuple[int, int]) -> torch.Tensor:
-    """Images of the training set, for statistics."""
-    return mixture.batch(0, recipe.seed, 32, size, recipe.focal, recipe.augmentation)[0]
 
 
 def _optimizer(model: nn.Module, distiller: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -259,12 +213,6 @@ def _optimizer(model: nn.Module, distiller: nn.Module, recipe: Recipe) -> torch.
     return torch.optim.AdamW(groups, lr=recipe.rate)
 
 
-def _batches(recipe: Recipe, mixture: Mixture, first: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    for step in range(first, recipe.steps):
-        stage = recipe.stage_at(step)
-        yield mixture.batch(step, recipe.seed, stage.batch, stage.size, recipe.focal, recipe.augmentation)
-
-
 @torch.no_grad()
 def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     for mine, theirs in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
@@ -274,26 +222,21 @@ def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
             mine.copy_(theirs)
 
 
-def _finish(recipe: Recipe, model: nn.Module, data: Path, out: Path) -> Path:
+def _finish(lesson: Lesson, model: nn.Module, out: Path) -> Path:
     """Write the averaged weights in half precision and measure exactly those on the evaluation split."""
+    recipe = lesson.recipe
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()}
     path = out / f"{recipe.model}.safetensors"
     save_file(tensors, path)
     model.load_state_dict({key: value.float() for key, value in tensors.items()})
-    config = model_config(recipe.model).replace(focal=recipe.focal, pads_narrow_views=recipe.pads_narrow_views)
-    scores = evaluate_depth(
-        torch_predict(model.eval(), config), config, tqdm(open_dataset(data / recipe.evaluate, "eval"), desc="evaluate")
-    )
+    config = lesson.config()
+    scores = lesson.measure(torch_predict(model.eval(), config), config)
     entry = {
         "weights": path.name,
         "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "focal": recipe.focal,
-        "pads_narrow_views": recipe.pads_narrow_views,
+        **lesson.entry(model),
         "data_licence": recipe.data_licence,
         "metrics": {name: round(value, 4) for name, value in scores.items()},
     }
-    # A network that the recipe went on from may be narrower than the model is by itself; others need not know widths.
-    if recipe.weights and model.widths != create_model(recipe.model, pretrained=False).widths:
-        entry["options"] = {"widths": model.widths}
     (out / f"{recipe.model}.json").write_text(json.dumps({recipe.model: entry}, indent=2) + "\n")
     return path

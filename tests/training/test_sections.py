@@ -14,9 +14,10 @@ torch = pytest.importorskip("torch", reason="torch is not installed; training ne
 from perception.evaluation.rgbd_folder import RGBDWriter  # noqa: E402
 from perception.models import count_macs, create_model, model_config  # noqa: E402
 from perception.tasks.geometry import Camera  # noqa: E402
+from perception.training.depth import DepthRecipe, DepthSource, DepthStage  # noqa: E402
 from perception.training.distillation import Distillation  # noqa: E402
 from perception.training.pruning import Pruning  # noqa: E402
-from perception.training.recipe import Recipe, Source, Stage, load_recipe  # noqa: E402
+from perception.training.reading import load_recipe  # noqa: E402
 from perception.training.train import train  # noqa: E402
 from tests.training.test_distillation import onnx_teacher  # noqa: E402
 
@@ -39,12 +40,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recipe(**changes: object) -> Recipe:
+def recipe(**changes: object) -> DepthRecipe:
     fields = {
-        "name": "small", "model": MODEL, "focal": FOCAL, "sources": (Source("set"),), "evaluate": "set",
-        "stages": (Stage(2, (32, 64), 2),), "data_licence": "none", "warmup": 1,
+        "name": "small", "model": MODEL, "focal": FOCAL, "sources": (DepthSource("set"),), "evaluate": "set",
+        "stages": (DepthStage(2, (32, 64), 2),), "data_licence": "none", "warmup": 1,
     }  # fmt: skip
-    return Recipe(**fields | changes)  # type: ignore[arg-type]
+    return DepthRecipe(**fields | changes)  # type: ignore[arg-type]
 
 
 def test_pruning_narrows_the_trained_network_and_tells_its_widths(data: Path) -> None:
@@ -71,15 +72,15 @@ def test_quantization_starts_from_the_trained_network_and_ends_as_an_ordinary_on
 
 def test_teachers_of_metres_and_of_relative_depth(data: Path) -> None:
     onnx_teacher(data / "teacher.onnx", channels_last=True)
-    sources = (Source("set", 0.5), Source("photos", 0.5, relative=True))
+    sources = (DepthSource("set", 0.5), DepthSource("photos", 0.5, relative=True))
     settings = Distillation(
         teacher=str(data / f"base/{MODEL}.safetensors"), features=0.1, relative_teacher="teacher.onnx"
     )
-    taught = recipe(sources=sources, distillation=settings, stages=(Stage(3, (32, 64), 4),))
+    taught = recipe(sources=sources, distillation=settings, stages=(DepthStage(3, (32, 64), 4),))
     first = train(taught, data, data / "taught")
     assert len(list((data / "taught" / "relative").rglob("*.npy"))) == 6
     assert first.read_bytes() == train(taught, data, data / "taught").read_bytes()
-    assert first.read_bytes() != train(recipe(stages=(Stage(3, (32, 64), 4),)), data, data / "alone").read_bytes()
+    assert first.read_bytes() != train(recipe(stages=(DepthStage(3, (32, 64), 4),)), data, data / "alone").read_bytes()
 
 
 def test_frames_without_depth_are_no_metric_source(data: Path) -> None:
@@ -91,14 +92,15 @@ def test_frames_without_depth_are_no_metric_source(data: Path) -> None:
 
 def test_sections_are_read_from_the_file(tmp_path: Path) -> None:
     text = (
-        "{name: x, model: m, focal: [1, 1], data_licence: none, evaluate: e, stages: [{steps: 1, size: [32, 32], "
-        "batch: 1}], sources: [{path: p, relative: true}], pruning: {budget: 0.3}, distillation: {teacher: t}WEIGHTS}"
+        "{name: x, model: fastdepth, focal: [1, 1], data_licence: none, evaluate: e, "
+        "stages: [{steps: 1, size: [32, 32], batch: 1}], "
+        "sources: [{path: p, relative: true}], pruning: {budget: 0.3}, distillation: {teacher: t}WEIGHTS}"
     )
     path = tmp_path / "r.yaml"
     path.write_text(text.replace("WEIGHTS", ", weights: w"))
     found = load_recipe(str(path))
     assert found.pruning == Pruning(budget=0.3) and found.distillation == Distillation(teacher="t")
-    assert found.sources == (Source("p", relative=True),)
+    assert found.sources == (DepthSource("p", relative=True),)
     path.write_text(text.replace("WEIGHTS", ""))
     with pytest.raises(ValueError, match="prunes, which needs a trained network.*`weights`"):
         load_recipe(str(path))

@@ -19,9 +19,11 @@ from perception.models.registry import load_weights  # noqa: E402
 from perception.tasks.geometry import Camera  # noqa: E402
 from perception.tasks.image import GREY  # noqa: E402
 from perception.training import train as loop  # noqa: E402
-from perception.training.data import Augmentation, Mixture, augment, evened, prefetch  # noqa: E402
+from perception.training.data import prefetch  # noqa: E402
+from perception.training.depth import DepthLesson, DepthRecipe, DepthSource, DepthStage  # noqa: E402
+from perception.training.depth_data import Augmentation, Mixture, augment, evened  # noqa: E402
 from perception.training.losses import lens_loss, log_depth_loss, shown, squared_loss  # noqa: E402
-from perception.training.recipe import RECIPES, Recipe, Source, Stage, load_recipe  # noqa: E402
+from perception.training.reading import RECIPES, load_recipe  # noqa: E402
 from perception.training.start import (  # noqa: E402
     load_in_order,
     read_mobilenet_v1_tflite,
@@ -63,7 +65,7 @@ def test_a_recipe_can_weigh_squared_error() -> None:
     images, depths, model = torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64) + 1, create_model("fastdepth_pruned")
     losses = []
     for squared in (0.0, 0.5):
-        run = Run(small_recipe(squared=squared), copy.deepcopy(model), Mixture([], [], []), "cpu")
+        run = small_run(small_recipe(squared=squared), copy.deepcopy(model))
         losses.append(run.step(0, images, depths))
     assert losses[1] > losses[0] + 0.01
 
@@ -220,15 +222,17 @@ def test_a_mixture_draws_by_chance_and_keeps_frames_back() -> None:
     assert drawn(rest) == pytest.approx([0.9, 0, 0, 0.1], abs=0.06)
 
 
-def test_prefetch_keeps_order_and_passes_errors_on() -> None:
-    assert list(prefetch(iter([(i, i) for i in range(20)]))) == [(i, i) for i in range(20)]
+@pytest.mark.parametrize("workers", [1, 3])
+def test_prefetch_keeps_order_and_passes_errors_on(workers: int) -> None:
+    assert list(prefetch(lambda step: step * step, range(20), workers)) == [step * step for step in range(20)]
 
-    def broken():
-        yield 1, 1
-        raise ValueError("sample 2 is damaged")
+    def broken(step: int) -> int:
+        if step == 2:
+            raise ValueError("sample 2 is damaged")
+        return step
 
-    batches = prefetch(broken())
-    next(batches)
+    batches = prefetch(broken, range(9), workers)
+    assert [next(batches), next(batches)] == [0, 1]
     with pytest.raises(ValueError, match="sample 2"):
         next(batches)
 
@@ -312,29 +316,33 @@ def test_start_from_a_state_dict_goes_by_order_and_shape(tmp_path: Path) -> None
         start_encoder(mine, "package:no_such_package/a.pth", tmp_path, torch.zeros(0), seed=0)
 
 
-def small_recipe(**changes: object) -> Recipe:
+def small_recipe(**changes: object) -> DepthRecipe:
     fields = {
-        "name": "small", "model": "fastdepth_pruned", "focal": FOCAL, "sources": (Source("nyu", split="eval"),),
-        "stages": (Stage(2, (32, 32), 2), Stage(2, (64, 64), 2)), "data_licence": "none", "evaluate": "nyu",
+        "name": "small", "model": "fastdepth_pruned", "focal": FOCAL, "sources": (DepthSource("nyu", split="eval"),),
+        "stages": (DepthStage(2, (32, 32), 2), DepthStage(2, (64, 64), 2)), "data_licence": "none", "evaluate": "nyu",
         "warmup": 1,
     }  # fmt: skip
-    return Recipe(**fields | changes)  # type: ignore[arg-type]
+    return DepthRecipe(**fields | changes)  # type: ignore[arg-type]
+
+
+def small_run(recipe: DepthRecipe, model: torch.nn.Module) -> Run:
+    return Run(DepthLesson(recipe, Mixture([], [], [])), model, "cpu")
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_folder(tmp_path / "nyu")
     monkeypatch.setattr(loop, "LOGGED", 2)
-    whole = train(small_recipe(stages=(Stage(5, (32, 32), 4, lens=0.1),)), tmp_path, tmp_path / "whole")
+    whole = train(small_recipe(stages=(DepthStage(5, (32, 32), 4, lens=0.1),)), tmp_path, tmp_path / "whole")
     plain, seen = Run.step, []
 
-    def dying(run: Run, step: int, images: torch.Tensor, depths: torch.Tensor) -> float:
+    def dying(run: Run, step: int, *batch: torch.Tensor) -> float:
         seen.append(step)
         if len(seen) == 4:
             raise KeyboardInterrupt
-        return plain(run, step, images, depths)
+        return plain(run, step, *batch)
 
     monkeypatch.setattr(Run, "step", dying)
-    recipe = small_recipe(stages=(Stage(5, (32, 32), 4, lens=0.1),))
+    recipe = small_recipe(stages=(DepthStage(5, (32, 32), 4, lens=0.1),))
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path, tmp_path / "part")
     assert train(recipe, tmp_path, tmp_path / "part").read_bytes() == whole.read_bytes()
@@ -346,8 +354,8 @@ def test_half_views_leave_the_statistics_of_whole_ones() -> None:
     images, depths, model = torch.rand(4, 3, 64, 64), torch.rand(4, 1, 64, 64) + 1, create_model("fastdepth_pruned")
     after = []
     for lens in (0.0, 0.5):
-        recipe = small_recipe(stages=(Stage(2, (64, 64), 4, lens=lens),), rate=0.0)
-        run = Run(recipe, copy.deepcopy(model), Mixture([], [], []), "cpu")
+        recipe = small_recipe(stages=(DepthStage(2, (64, 64), 4, lens=lens),), rate=0.0)
+        run = small_run(recipe, copy.deepcopy(model))
         run.step(0, images, depths)
         norms = [module for module in run.model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         assert all(norm.training for norm in norms)
@@ -360,7 +368,7 @@ def test_frozen_layers_stay_as_they_came_and_the_others_learn(model: str) -> Non
     torch.manual_seed(0)
     network = create_model(model, pretrained=False)
     before = {name: tensor.clone() for name, tensor in network.encoder.state_dict().items()}  # type: ignore[union-attr]
-    run = Run(small_recipe(model=model, frozen_layers=2), network, Mixture([], [], []), "cpu")
+    run = small_run(small_recipe(model=model, frozen_layers=2), network)
     for step in range(2):
         run.step(step, torch.rand(4, 3, 64, 64), torch.rand(4, 1, 64, 64) + 1)
     for part in (run.model, run.average):
@@ -375,14 +383,12 @@ def test_layers_that_are_not_there_cannot_be_frozen() -> None:
     for count in (-1, 14):
         recipe = small_recipe(frozen_layers=count)
         with pytest.raises(ValueError, match=f"frozen_layers is {count}; accepted for a MobileNetV1: 0 to 13"):
-            Run(recipe, create_model("fastdepth_pruned", pretrained=False), Mixture([], [], []), "cpu")
+            small_run(recipe, create_model("fastdepth_pruned", pretrained=False))
 
 
 @pytest.mark.parametrize(("weights", "kept"), [("", "encoder."), ("fastdepth_pruned", "")])
 def test_norms_that_came_trained_keep_their_statistics_while_frozen(weights: str, kept: str) -> None:
-    run = Run(
-        small_recipe(weights=weights, frozen_norms=1), create_model("fastdepth_pruned"), Mixture([], [], []), "cpu"
-    )
+    run = small_run(small_recipe(weights=weights, frozen_norms=1), create_model("fastdepth_pruned"))
     means = {name: mean for name, mean in run.model.named_buffers() if name.endswith("running_mean")}
     for step in range(2):
         before = {name: mean.clone() for name, mean in means.items()}
@@ -401,7 +407,7 @@ def test_a_run_is_deterministic_resumes_and_writes_what_it_measured(
     entry = json.loads(first.with_suffix(".json").read_text())["fastdepth_pruned"]
     load_weights(create_model("fastdepth_pruned"), first, entry["weights_sha256"])
     assert 0 <= entry["metrics"]["delta1"] <= 1 and entry["focal"] == list(FOCAL)
-    held = train(small_recipe(stages=(Stage(2, (32, 32), 4, lens=0.5),)), tmp_path, tmp_path / "lens")
+    held = train(small_recipe(stages=(DepthStage(2, (32, 32), 4, lens=0.5),)), tmp_path, tmp_path / "lens")
     assert held.read_bytes() != first.read_bytes()
     padded = train(small_recipe(augmentation=Augmentation(pad=0.5)), tmp_path, tmp_path / "padded")
     assert model_config(str(padded)).pads_narrow_views and not model_config(str(first)).pads_narrow_views
@@ -435,6 +441,7 @@ def test_unknown_recipe_and_field(tmp_path: Path) -> None:
     for text, words in (
         ("learning_speed: 3", "unknown fields: learning_speed; known: name, model"),
         ("", "must be a mapping.*None"),
+        (good.replace("model: fastdepth", "model: fastdeep"), "r.yaml, model: unknown model 'fastdeep'; available"),
         (good.replace("focal", "# focal"), "lacks: focal"),
         (good + "pruning: {budjet: 1}", "r.yaml, pruning has unknown fields: budjet"),
         (good.replace("{zoom: 1.6}", "{zoom: 16e-1}"), "augmentation, zoom is '16e-1', and must be a number"),

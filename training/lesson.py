@@ -1,0 +1,103 @@
+"""What a task brings to the training loop. A task is one file, `training/TASK.py`, that holds a `LESSON`."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from perception.engines.acceptance import Predict
+from perception.models import create_model, model_config
+from perception.tasks.config import ModelConfig
+from perception.training.recipe import Recipe
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+Forward = Callable[[torch.Tensor], Any]
+"""Images (N, 3, H, W) in [0, 1] to what the model returns, in float32."""
+
+
+class Lesson(ABC, Generic[AnyRecipe]):
+    """The frames, losses and closing measurement of one run."""
+
+    recipe_class: ClassVar[type[Recipe]]
+    """With the fields of this task beside those of every recipe."""
+    workers: ClassVar[int] = 1
+    """Threads that make batches."""
+
+    def __init__(self, recipe: AnyRecipe) -> None:
+        self.recipe = recipe
+
+    @classmethod
+    @abstractmethod
+    def open(cls, recipe: Any, data: Path, out: Path) -> Lesson:
+        """The lesson of a recipe whose paths are relative to `data`; what it computes once it keeps in `out`.
+
+        Raises:
+            ValueError: data that the recipe names and that do not fit; better refused now than after hours.
+        """
+
+    @abstractmethod
+    def batch(self, step: int) -> tuple[torch.Tensor, ...]:
+        """A pure function of seed and step: images float (N, 3, H, W) in [0, 1], and what is true of them."""
+
+    @abstractmethod
+    def sample(self, size: tuple[int, int]) -> torch.Tensor:
+        """Some images float (N, 3, *size) in [0, 1] of the training set, for statistics."""
+
+    @abstractmethod
+    def loss(
+        self, step: int, model: nn.Module, forward: Forward, images: torch.Tensor, *truth: torch.Tensor
+    ) -> torch.Tensor:
+        """The loss of a batch, all on one device; `forward` runs `model`."""
+
+    @abstractmethod
+    def measure(self, predict: Predict, config: ModelConfig) -> dict[str, float]:
+        """Accuracy on the recipe's evaluation split."""
+
+    def options(self) -> dict[str, Any]:
+        """What the model's builder is given beside its defaults; goes into the trained model's entry."""
+        return {}
+
+    def config(self) -> ModelConfig:
+        """The config of the trained model."""
+        return model_config(self.recipe.model)
+
+    def entry(self, model: nn.Module) -> dict[str, Any]:
+        """What the trained model's entry says beside weights, licence and metrics."""
+        return {"options": self.options()} if self.options() else {}
+
+    def narrow(self, model: nn.Module, out: Path) -> nn.Module:
+        """The network that the stages train, of the one that the recipe starts from."""
+        return model
+
+    def teach(self, model: nn.Module) -> nn.Module:
+        """What is trained and saved beside `model`, which it may watch from now on."""
+        return nn.Module()
+
+    def build(self) -> nn.Module:
+        """The network with random weights."""
+        return create_model(self.recipe.model, pretrained=False, **self.options())
+
+
+def find_lesson(model: str) -> type[Lesson]:
+    """How models like `model` are trained.
+
+    Raises:
+        ValueError: an unknown model, or one whose task has no lesson.
+    """
+    task = model_config(model).task
+    name = f"{__package__}.{task}"
+    try:
+        found: type[Lesson] = importlib.import_module(name).LESSON
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise ValueError(
+            f"{model!r} is for {task}, which cannot be trained yet: there is no training/{task}.py"
+        ) from error
+    return found
