@@ -113,18 +113,19 @@ class DepthLesson(Lesson[DepthRecipe]):
         self, step: int, model: nn.Module, forward: Forward, images: torch.Tensor, *truth: torch.Tensor
     ) -> torch.Tensor:
         (depths,) = truth
-        recipe = self.recipe
+        recipe, stage = self.recipe, self.recipe.stage_at(step)
+        assert isinstance(stage, DepthStage)
         prediction = forward(images)
         loss = log_depth_loss(prediction, depths) + self.distiller(images, depths, prediction)
         if recipe.squared:
             loss = loss + recipe.squared * squared_loss(prediction, depths)
-        if lens := recipe.stage_at(step).lens:
+        if stage.lens:
             count = (len(images) + 1) // 2
             rng = np.random.default_rng((recipe.seed, step))
             height, width = prediction.shape[-2:]
             corner = int(rng.integers(0, height // 2 + 1)), int(rng.integers(0, width // 2 + 1))
             with fixed_norms(model):  # half views by themselves have other statistics than what a robot sees
-                loss = loss + lens * lens_loss(
+                loss = loss + stage.lens * lens_loss(
                     forward, images[:count], prediction[:count], corner, recipe.pads_narrow_views
                 )
         return loss
