@@ -33,4 +33,4 @@ def disagreement(
         raise EngineError(f"parity was asked for on {len(frames)} frames; at least {PARITY_FRAMES} are needed")
     task = get_task(config.task)
     pairs = zip(frames, reference, strict=True)
-    return max(task.disagreement(expected, session.run(frame)) for frame, expected in pairs)
+    return max(task.disagreement(expected, session.run(frame), config) for frame, expected in pairs)

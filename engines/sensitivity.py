@@ -107,7 +107,8 @@ class Bench:
         """Of each frame, with the layers in `keep` in float32 and all others quantised."""
         outputs = self._outputs(place_pairs(self.model, self.statistics, self.scheme, keep))
         compare = get_task(self.config.task).disagreement
-        return [float(compare(expected, got)) for expected, got in zip(self._reference, outputs, strict=True)]
+        pairs = zip(self._reference, outputs, strict=True)
+        return [float(compare(expected, got, self.config)) for expected, got in pairs]
 
     def rank(self, progress: Progress = lambda line: None) -> list[Layer]:
         """All layers, the most harmful first; of equal ones the one nearer to the image."""

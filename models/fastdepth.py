@@ -13,7 +13,7 @@ Widths are data: a pruned network differs from the full one in nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import torch
@@ -115,17 +115,20 @@ def _register(
 ) -> None:
     """Register a network under `name`; its builder takes `widths` and `padding`."""
     entry = find_encoder(encoder)
-    shape = (1, 1, size[0] // 2, size[1] // 2) if lateral else (1, 1, *size)
     config = ModelConfig(
         name=name,
         task="depth",
         input_size=size,
-        outputs=(Output("depth", shape, "m"),),
+        outputs=(),
         mean=entry.mean,
         std=entry.std,
         interpolation="area",
         size_divisor=32,
     )
+
+    def configure(config: ModelConfig, _options: Mapping[str, Any]) -> ModelConfig:
+        height, width = (side // 2 if lateral else side for side in config.input_size)
+        return config.replace(outputs=(Output("depth", (1, 1, height, width), "m"),))
 
     def build(widths: Widths | None = None, **options: Any) -> FastDepth:
         if widths:
@@ -133,7 +136,7 @@ def _register(
         built = entry.build(**encoder_options | options)
         return FastDepth(built, widths["decoder"] if widths else decoder, lateral)
 
-    register_model(config)(build)
+    register_model(config, configure)(build)
 
 
 # As published: 3,960,930 and 1,360,786 parameters, 0.7367 and 0.3664 GMAC at 224x224; NetAdapt found the pruned widths.

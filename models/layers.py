@@ -34,13 +34,18 @@ def convolution(
     groups: int = 1,
     padding: Padding = "symmetric",
     eps: float = 1e-5,
+    momentum: float = 0.1,
 ) -> nn.Sequential:
-    """Convolution without bias, BatchNorm and, if any, activation."""
+    """Convolution without bias, BatchNorm and, if any, activation.
+
+    Args:
+        momentum: of BatchNorm, in PyTorch's sense: 1 - the decay that TensorFlow speaks of.
+    """
     # With stride 1 the two paddings are the same, and the plain layer is the faster one.
     kind = SameConv2d if padding == "same" and stride > 1 else nn.Conv2d
     layers: list[nn.Module] = [
         kind(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs, eps),
+        nn.BatchNorm2d(outputs, eps, momentum),
     ]
     if activation:
         layers.append(activation(inplace=True))

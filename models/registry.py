@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,26 @@ from safetensors.torch import load_file
 from torch import nn
 
 import perception.models as package
-from perception.tasks.config import WEIGHTS_SUFFIX, ModelConfig, Output
+from perception.tasks.config import WEIGHTS_SUFFIX, ModelConfig
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Shipped weights, their model cards, and weights.json, which lists them and can be read without torch."""
 
 Build = Callable[..., nn.Module]
-_builders: dict[str, tuple[Build, ModelConfig]] = {}
+Configure = Callable[[ModelConfig, Mapping[str, Any]], ModelConfig]
+"""Completes a config whose `input_size` is decided, for a model that is built with some options: outputs, labels."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A registered model."""
+
+    build: Build
+    config: ModelConfig
+    configure: Configure
+
+
+_models: dict[str, ModelEntry] = {}
 
 
 @dataclass(frozen=True)
@@ -42,8 +55,8 @@ def register_encoder(
 ) -> Callable[[Build], Build]:
     """Register the decorated class or function, which builds an encoder with random weights.
 
-    An encoder maps a normalised image (N, 3, H, W) to features of stride 2, 4, 8, 16 and 32; `channels` names their
-    channels, and `widths` is what its builder takes as `widths` to build one of the same widths.
+    An encoder maps a normalised image (N, 3, H, W) to features of stride 2, 4, 8, 16 and 32, sizes rounded up;
+    `channels` names their channels, and `widths` is what its builder takes as `widths` to build one of the same widths.
     """
 
     def register(build: Build) -> Build:
@@ -67,24 +80,27 @@ def find_encoder(name: str) -> EncoderEntry:
     return _encoders[name]
 
 
-def register_model(config: ModelConfig) -> Callable[[Build], Build]:
+def register_model(config: ModelConfig, configure: Configure = lambda config, _: config) -> Callable[[Build], Build]:
     """Register the decorated function, which builds the model with random weights; its arguments have defaults.
 
     The model maps a normalised float image (batch, 3, height, width) to a tensor, or to a tuple of tensors in the order
     of `config.outputs`.
+
+    Args:
+        configure: tells what of the config follows from input size and options.
     """
 
     def register(build: Build) -> Build:
-        if config.name in _builders:
+        if config.name in _models:
             raise ValueError(f"a model called {config.name!r} is registered already; names must be unique")
-        _builders[config.name] = (build, config)
+        _models[config.name] = ModelEntry(build, config, configure)
         return build
 
     return register
 
 
-def _entry(model: str) -> tuple[Build, ModelConfig, dict[str, Any]]:
-    """Builder, configuration, and what the list of weights says: config fields, and `options` to build it with."""
+def _entry(model: str) -> tuple[ModelEntry, dict[str, Any]]:
+    """The registered model, and what the list of weights says: config fields, and `options` to build it with."""
     weights = Path(model) if model.endswith(WEIGHTS_SUFFIX) else None
     listing = weights.with_suffix(".json") if weights else WEIGHTS / "weights.json"
     if weights and not listing.is_file():
@@ -93,11 +109,10 @@ def _entry(model: str) -> tuple[Build, ModelConfig, dict[str, Any]]:
     name = next(iter(entries)) if weights else model
     if name not in list_models():
         raise ValueError(f"unknown model {name!r}; available models: {', '.join(list_models())}")
-    build, config = _builders[name]
     trained = dict(entries.get(name, {}))
     if weights:
         trained["weights"] = str(weights.resolve())
-    return build, config, trained
+    return _models[name], trained
 
 
 def _import_families() -> None:
@@ -109,43 +124,34 @@ def _import_families() -> None:
 def list_models(task: str | None = None) -> list[str]:
     """Names of all registered models, or of those of one task, sorted."""
     _import_families()
-    return sorted(name for name, (_, config) in _builders.items() if task in (None, config.task))
+    return sorted(name for name, entry in _models.items() if task in (None, entry.config.task))
 
 
-def model_config(model: str, input_size: tuple[int, int] | None = None) -> ModelConfig:
+def model_config(model: str, input_size: tuple[int, int] | None = None, **options: Any) -> ModelConfig:
     """The configuration of a model together with what is known of its weights.
 
     Args:
         model: registered name, or a weights file with the JSON file that training writes beside it.
         input_size: (height, width) to use instead of the default.
+        options: with which the model is built; they come before those with which the weights go.
 
     Raises:
         ValueError: unknown model, or a size that the network cannot take.
     """
-    _, config, trained = _entry(model)
+    entry, trained = _entry(model)
+    config = entry.config
     if trained:
-        focal = trained.get("focal")
-        fields = {key: value for key, value in trained.items() if key != "options"}
-        lens = {"focal": tuple(focal) if focal else None, "pads_narrow_views": trained.get("pads_narrow_views", False)}
-        config = config.replace(**fields | lens)  # the lens is that of the training, whatever the code says
-    if input_size and input_size != config.input_size:
-        config = _with_size(config, input_size)
-    return config
+        fields = {key: _tuple(value) for key, value in trained.items() if key != "options"}
+        lens = {"focal": None, "pads_narrow_views": False}  # that of the training, whatever the code says
+        config = config.replace(**lens | fields)
+    if input_size:
+        config = config.replace(input_size=input_size)
+    return entry.configure(config, trained.get("options", {}) | options)
 
 
-def _with_size(config: ModelConfig, size: tuple[int, int]) -> ModelConfig:
-    """Outputs that are maps of the input's size, or of an integer fraction of it, follow it."""
-    outputs = []
-    for output in config.outputs:
-        steps = {
-            full // part if full % part == 0 else 0
-            for full, part in zip(config.input_size, output.shape[-2:], strict=False)
-        }
-        step = steps.pop() if len(steps) == 1 else 0
-        is_map = 1 <= step <= config.size_divisor
-        shape = (*output.shape[:-2], *(length // step for length in size)) if is_map else output.shape
-        outputs.append(Output(output.name, shape, output.unit))
-    return config.replace(input_size=size, outputs=tuple(outputs))
+def _tuple(value: Any) -> Any:
+    """Lists of JSON as the tuples that configs hold."""
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
 def create_model(model: str, pretrained: bool = True, **overrides: Any) -> nn.Module:
@@ -159,8 +165,8 @@ def create_model(model: str, pretrained: bool = True, **overrides: Any) -> nn.Mo
     Raises:
         ValueError: unknown model, or a weights file that is not the one that the list of weights names.
     """
-    build, _, trained = _entry(model)
-    built = build(**trained.get("options", {}) | overrides)
+    entry, trained = _entry(model)
+    built = entry.build(**trained.get("options", {}) | overrides)
     if pretrained and trained:
         load_weights(built, WEIGHTS / trained["weights"], trained["weights_sha256"])
     return built.eval()

@@ -30,7 +30,7 @@ class Task(Protocol):
     def parse(self, outputs: Outputs, fit: Fit, config: ModelConfig) -> Any:
         """Turn the raw outputs of an engine into a result in coordinates of the original image."""
 
-    def disagreement(self, reference: Outputs, candidate: Outputs) -> float:
+    def disagreement(self, reference: Outputs, candidate: Outputs, config: ModelConfig) -> float:
         """How far `candidate` is from `reference` in the task's own metric; 0 means equal."""
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # so that a command can know a default without loading NumPy
+    from perception.tasks.decoders import Decoder
 
 INTERPOLATIONS = ("nearest", "linear", "area")
 COLOR_ORDERS = ("rgb", "bgr")
+LETTERBOXES = ("", "center", "corner")
+GREY = 128
 WEIGHTS_SUFFIX = ".safetensors"
 """Of files that training writes, and that stand for a model wherever a name is asked for."""
 PAD_GRID = 8
@@ -41,6 +46,11 @@ class ModelConfig:
     """Subtracted from the image scaled to [0, 1], channel by channel in the order `color`."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     interpolation: str = "linear"
+    letterbox: str = ""
+    """How an image of another aspect lies in the network's: "" stretched over all of it; otherwise undistorted with
+    `pad_value` around, in the "center", or in the top left "corner"."""
+    pad_value: int = GREY
+    """What lies around an image that does not cover the network's input, in every channel."""
     size_divisor: int = 1
     """Height and width of the input must be multiples of this."""
     focal: tuple[float, float] | None = None
@@ -49,6 +59,9 @@ class ModelConfig:
     """Whether an image that shows less than the training view is laid into it, grey around, as training did; otherwise
     it is stretched over the whole input. See `Fit`. Needs `focal`, and sides that are multiples of 8."""
     labels: tuple[str, ...] = ()
+    """Names of the classes by number."""
+    decoder: Decoder | None = None
+    """How the outputs of a detector become boxes."""
     licence: str = "Apache-2.0"
     data_licence: str = ""
     """Licence of the data that the weights were trained on; empty for untrained models."""
@@ -76,6 +89,11 @@ class ModelConfig:
             raise ValueError(
                 f"interpolation {self.interpolation!r} of model {self.name!r} is unknown; accepted: {INTERPOLATIONS}"
             )
+        if self.letterbox not in LETTERBOXES or (self.letterbox and self.pads_narrow_views):
+            raise ValueError(
+                f"letterbox {self.letterbox!r} of model {self.name!r} is not possible; accepted: {LETTERBOXES}, and "
+                "none with pads_narrow_views"
+            )
         if any(value <= 0 for value in self.std):
             raise ValueError(f"std {self.std} of model {self.name!r} must be positive")
 
@@ -85,7 +103,10 @@ class ModelConfig:
 
     def to_json(self) -> str:
         """One line of JSON, keys sorted, so that equal configurations are equal bytes."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        fields = dataclasses.asdict(self)
+        if self.decoder:
+            fields["decoder"]["kind"] = self.decoder.kind
+        return json.dumps(fields, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:
@@ -102,6 +123,10 @@ class ModelConfig:
             for name in ("input_size", "mean", "std", "focal", "labels"):
                 if fields.get(name) is not None:
                     fields[name] = tuple(fields[name])
+            if fields.get("decoder"):
+                from perception.tasks.decoders import make_decoder
+
+                fields["decoder"] = make_decoder(fields["decoder"])
             return cls(**fields)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a model configuration of this version of perception: {error!r}") from error

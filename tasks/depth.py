@@ -73,7 +73,9 @@ def _mark_range(metres: np.ndarray, min_depth: float, max_depth: float) -> np.nd
     return marked
 
 
-def disagreement(reference: Mapping[str, np.ndarray], candidate: Mapping[str, np.ndarray]) -> float:
+def disagreement(
+    reference: Mapping[str, np.ndarray], candidate: Mapping[str, np.ndarray], config: ModelConfig
+) -> float:
     """Mean of |candidate - reference| / reference where the reference is positive; Inf if any pixel is not finite."""
     expected, got = reference["depth"], candidate["depth"]
     if expected.shape != got.shape or not np.isfinite(got).all():

@@ -70,9 +70,10 @@ class Camera:
 class Fit:
     """How a source image lies in the network's image, both as (height, width).
 
-    It is stretched over all of it, or over a window in its middle: a network that `pads` narrow views sees, along each
+    It is stretched over all of it, or over a window of it: a network that `pads` narrow views sees, along each
     axis by which the source shows clearly less than the training camera did, things as large as training showed them.
-    A telephoto lens then costs resolution, and not the meaning of sizes.
+    A telephoto lens then costs resolution, and not the meaning of sizes. With a `letterbox` the window has the source's
+    aspect.
     """
 
     source: tuple[int, int]
@@ -82,6 +83,8 @@ class Fit:
     focal: tuple[float, float] | None = None
     """The training camera's, (fx / width, fy / height); None where the model does not depend on the lens."""
     pads: bool = False
+    letterbox: str = ""
+    """As in `ModelConfig`."""
 
     NARROW: ClassVar[float] = 1.05
     """From this ratio of focal lengths on a view is narrow. Less is stretched, as the crops of training were."""
@@ -96,11 +99,19 @@ class Fit:
     @classmethod
     def of(cls, source: tuple[int, int], config: ModelConfig, camera: Camera | None = None) -> Fit:
         """The fit of an image of this size to a model's input."""
-        return cls(source, config.input_size, camera, config.focal, config.pads_narrow_views)
+        return cls(source, config.input_size, camera, config.focal, config.pads_narrow_views, config.letterbox)
 
     @cached_property
     def window(self) -> tuple[slice, slice]:
         """Rows and columns of the network's image that the source covers."""
+        if self.letterbox:
+            scale = min(length / have for length, have in zip(self.network, self.source, strict=True))
+            sizes = [max(1, round(scale * have)) for have in self.source]
+            starts = [0, 0]
+            if self.letterbox == "center":
+                starts = [(length - size) // 2 for length, size in zip(self.network, sizes, strict=True)]
+            rows, columns = (slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
+            return rows, columns
         ratios = (1.0, 1.0) if self._ratios is None or not self.pads else self._ratios
         rows, columns = (self._covered(length, ratio) for length, ratio in zip(self.network, ratios, strict=True))
         return rows, columns

@@ -8,11 +8,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from perception.tasks.config import ModelConfig
+from perception.tasks.config import GREY, ModelConfig
 from perception.tasks.geometry import Fit
-
-GREY = 128
-"""What lies around an image that does not cover the network's input, in every channel."""
 
 # Conversions to three-channel RGB or BGR, (to rgb, to bgr); None: already there. Names are those of
 # sensor_msgs/image_encodings. OpenCV names a Bayer pattern by the second and third pixel of its second row, so that
@@ -155,7 +152,7 @@ def preprocess(image: Image, config: ModelConfig, fit: Fit) -> np.ndarray:
         pixels = to_color(image, config.color)
     else:
         pixels = resize(to_color(image, config.color), size, config.interpolation)
-    return np.ascontiguousarray(lay(pixels, fit.window, config.input_size))[None]
+    return np.ascontiguousarray(lay(pixels, fit.window, config.input_size, config.pad_value))[None]
 
 
 def lay(pixels: np.ndarray, window: tuple[slice, slice], size: tuple[int, int], around: float = GREY) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch.nn import functional as F
 
-from perception.tasks.image import GREY
+from perception.tasks.config import GREY
 
 NEAREST = 0.05
 """Metres; predictions are held above it before their logarithm is taken."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mobile import LAYERS, mobile_graph
 from onnx import numpy_helper
-from tiny import random_frames, tiny_graph
+from tiny import CONFIG, random_frames, tiny_graph
 
 from perception.engines.errors import EngineError
 from perception.engines.graph import constants
@@ -41,7 +41,7 @@ def test_the_quantised_graph_is_close_and_explicit(scheme: Quantization) -> None
     quantised = quantize(model, random_frames(16), scheme)
     onnx.checker.check_model(quantised, full_check=True)
     for frame in random_frames(4, seed=1):
-        assert 0 < disagreement(_run(model, frame), _run(quantised, frame)) < 0.03
+        assert 0 < disagreement(_run(model, frame), _run(quantised, frame), CONFIG) < 0.03
     kinds = {value.dtype.name for name, value in constants(quantised).items() if name.endswith("_zero")}
     assert kinds == {"int8", scheme.activations}  # of weights, of activations
     convolutions = [node for node in quantised.graph.node if node.op_type == "Conv"]

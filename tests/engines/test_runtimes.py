@@ -33,7 +33,7 @@ def test_every_precision_agrees_with_the_definition(name: str) -> None:
         session = runtime.load(plan, CONFIG, precision, 1)
         for frame in random_frames(4, seed=2):
             expected = {"depth": reference.run(None, {"image": frame})[0]}
-            assert disagreement(expected, session.run(frame)) <= PARITY_BOUNDS[precision]
+            assert disagreement(expected, session.run(frame), CONFIG) <= PARITY_BOUNDS[precision]
         session.close()
 
 

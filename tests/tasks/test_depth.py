@@ -63,10 +63,10 @@ def test_out_of_range_and_invalid_follow_rep_117() -> None:
 
 def test_disagreement() -> None:
     reference = {"depth": np.array([1.0, 2.0, 0.0])}
-    assert task.disagreement(reference, reference) == 0
-    assert task.disagreement(reference, {"depth": np.array([1.1, 2.0, 5.0])}) == pytest.approx(0.05)
-    assert task.disagreement(reference, {"depth": np.array([1.0, np.nan, 0.0])}) == math.inf
-    assert task.disagreement(reference, {"depth": np.ones(2)}) == math.inf
+    assert task.disagreement(reference, reference, CONFIG) == 0
+    assert task.disagreement(reference, {"depth": np.array([1.1, 2.0, 5.0])}, CONFIG) == pytest.approx(0.05)
+    assert task.disagreement(reference, {"depth": np.array([1.0, np.nan, 0.0])}, CONFIG) == math.inf
+    assert task.disagreement(reference, {"depth": np.ones(2)}, CONFIG) == math.inf
 
 
 def test_edges_are_left_out() -> None:

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception.tasks.config import ModelConfig, Output
+from perception.tasks.config import GREY, ModelConfig, Output
 from perception.tasks.geometry import Camera, Fit
 from perception.tasks.image import (
     COLOR_ENCODINGS,
     ENCODINGS,
-    GREY,
     Image,
     layout,
     preprocess,

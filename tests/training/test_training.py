@@ -16,8 +16,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed; training ne
 from perception.evaluation.frames import RGBDFrame  # noqa: E402
 from perception.models import create_model, model_config  # noqa: E402
 from perception.models.registry import load_weights  # noqa: E402
+from perception.tasks.config import GREY  # noqa: E402
 from perception.tasks.geometry import Camera  # noqa: E402
-from perception.tasks.image import GREY  # noqa: E402
 from perception.training import train as loop  # noqa: E402
 from perception.training.data import prefetch  # noqa: E402
 from perception.training.depth import DepthLesson, DepthRecipe, DepthSource, DepthStage  # noqa: E402
