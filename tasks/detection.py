@@ -1,0 +1,151 @@
+"""Object detection: results, parity and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from perception.tasks.anchors import area, pairwise_iou
+from perception.tasks.config import ModelConfig
+from perception.tasks.decoders import Decoder
+from perception.tasks.geometry import Fit
+from perception.tasks.labels import UNUSED
+from perception.tasks.nms import suppress
+
+PARITY_BOUNDS: Mapping[str, float] = {"fp32": 0.002, "fp16": 0.01, "bf16": 0.04, "int8": 0.08}
+"""Largest accepted `disagreement` with the float32 definition, frame by frame."""
+ACCURACY_DROPS: Mapping[str, float] = {"fp32": 0.001, "fp16": 0.003, "bf16": 0.005, "int8": 0.01}
+"""Largest accepted loss of mAP against the float32 definition, over a data set."""
+MOST = 100
+"""Boxes that COCO's protocol looks at in an image."""
+IOU = 0.6
+"""Overlap from which on a box is taken for another one's double; as MobileDet was published."""
+COMPARED = 100
+"""Candidates of each side that `disagreement` looks at."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in an image, best first.
+
+    `boxes` is float32 (N, 4): x1, y1, x2, y2 in pixels of the original image, whose edges are 0 and its width or
+    height; `scores` float32 (N,); `labels` int64 (N,), places in the config's `labels`.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def parse(
+    outputs: Mapping[str, np.ndarray],
+    fit: Fit,
+    config: ModelConfig,
+    score_threshold: float = 0.3,
+    iou_threshold: float = IOU,
+    most: int = MOST,
+    classes: np.ndarray | None = None,
+) -> Detections:
+    """The objects in the source image, doubles left out class by class; finite boxes within the image, or none.
+
+    Args:
+        outputs: what `config.decoder` reads.
+        fit: how the source was laid into the network's input; undone here.
+        score_threshold: what scores less does not count.
+        iou_threshold: overlap of more than which the worse of two boxes of a class is left out.
+        most: how many boxes are returned at most.
+        classes: bool (classes,), which of `config.labels` count; None: all of them.
+    """
+    decoder = _decoder(config)
+    if UNUSED in config.labels:
+        used = np.array([label != UNUSED for label in config.labels])
+        classes = used if classes is None else used & classes
+    found = decoder.candidates(outputs, score_threshold, classes)
+    boxes = decoder.boxes(outputs, config.input_size)
+    sound = np.isfinite(boxes).all(1)
+    if not sound.all():
+        good = sound[found.owners]
+        found = type(found)(found.owners[good], found.classes[good], found.scores[good])
+    kept = suppress(boxes, found.owners, found.scores, found.classes, iou_threshold, most)
+    placed = _placed(boxes[found.owners[kept]], fit)
+    seen = area(placed) > 0
+    kept = kept[seen]
+    return Detections(placed[seen], found.scores[kept], found.classes[kept].astype(np.int64))
+
+
+def _decoder(config: ModelConfig) -> Decoder:
+    if config.decoder is None:
+        raise ValueError(f"model {config.name!r} does not say how its outputs become boxes; its config needs a decoder")
+    return config.decoder
+
+
+def _placed(boxes: np.ndarray, fit: Fit) -> np.ndarray:
+    """Boxes of the network's image in the source's pixels, cut at its edges."""
+    (rows, columns), (height, width) = fit.window, fit.source
+    scale = width / (columns.stop - columns.start), height / (rows.stop - rows.start)
+    placed = (boxes - np.array([columns.start, rows.start] * 2, np.float32)) * np.array(scale * 2, np.float32)
+    return np.clip(placed, 0, np.array([width, height] * 2, np.float32)).astype(np.float32)
+
+
+def disagreement(
+    reference: Mapping[str, np.ndarray], candidate: Mapping[str, np.ndarray], config: ModelConfig
+) -> float:
+    """How differently two outputs speak of the same image, before doubles are left out.
+
+    The mean, over the strongest candidates of either, of the difference of their scores, and of the share of the boxes
+    that does not overlap, weighted with the score. Inf where an output is not finite.
+    """
+    if not all(np.isfinite(output).all() for output in candidate.values()):
+        return float("inf")
+    decoder = _decoder(config)
+    sides = [_scores(decoder, outputs, len(config.labels)) for outputs in (reference, candidate)]
+    strongest = [np.argsort(-side, axis=None, kind="stable")[:COMPARED] for side in sides]
+    places = np.unique(np.concatenate(strongest))
+    owners = places // len(config.labels)
+    mine, other = (side.ravel()[places] for side in sides)
+    boxes = [decoder.boxes(outputs, config.input_size)[owners] for outputs in (reference, candidate)]
+    overlap = np.array([pairwise_iou(a[None], b[None])[0, 0] for a, b in zip(*boxes, strict=True)])
+    return float(np.mean(np.abs(mine - other) + mine * (1 - overlap)))
+
+
+def _scores(decoder: Decoder, outputs: Mapping[str, np.ndarray], classes: int) -> np.ndarray:
+    """Scores of every box and class, (N, classes)."""
+    found = decoder.candidates(outputs, 0.0, None)
+    scores = np.zeros((int(found.owners.max(initial=0)) + 1, classes), np.float32)
+    scores[found.owners, found.classes] = found.scores
+    return scores
+
+
+def colors(count: int) -> np.ndarray:
+    """A colour for each of `count` classes, BGR uint8 (count, 3): neighbours differ clearly."""
+    hues = (np.arange(count) * 180 * 0.618034) % 180  # the golden ratio never comes back to where it was
+    pixels = np.stack([hues, np.full(count, 200), np.full(count, 255)], 1).astype(np.uint8)
+    return cv2.cvtColor(pixels[None], cv2.COLOR_HSV2BGR)[0]
+
+
+def overlay(image: np.ndarray, detections: Detections, labels: Sequence[str]) -> np.ndarray:
+    """A copy of `image` (BGR uint8) with the boxes, and above each its name and score."""
+    picture = np.ascontiguousarray(image).copy()
+    palette = colors(len(labels))
+    scale = max(0.4, min(picture.shape[:2]) / 900)
+    for box, score, label in zip(detections.boxes[::-1], detections.scores[::-1], detections.labels[::-1], strict=True):
+        color = tuple(map(int, palette[label]))
+        x1, y1, x2, y2 = (round(float(value)) for value in box)
+        cv2.rectangle(picture, (x1, y1), (x2, y2), color, max(1, round(2 * scale)))
+        _caption(picture, f"{labels[label]} {score:.2f}", (x1, y1), color, scale)
+    return picture
+
+
+def _caption(picture: np.ndarray, text: str, corner: tuple[int, int], color: tuple[int, ...], scale: float) -> None:
+    """Text on a bar of the box's colour, above the box where there is room, else in it."""
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    x = max(0, min(corner[0], picture.shape[1] - width))
+    y = corner[1] if corner[1] >= height + below else corner[1] + height + below
+    cv2.rectangle(picture, (x, y - height - below), (x + width, y), color, cv2.FILLED)
+    cv2.putText(picture, text, (x, y - below // 2), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
