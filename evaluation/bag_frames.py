@@ -18,7 +18,7 @@ SLOP = 20_000_000
 """Nanoseconds by which the stamps of an image and its depth may differ: less than a frame of 30 Hz."""
 
 
-class BagFrames(Dataset):
+class BagFrames(Dataset[RGBDFrame]):
     """Colour images of a bag with the depth beside them (`depth_true`, or the bag's only depth topic).
 
     Depth must be registered to the colour image; images with lens distortion are rectified, and so is the depth. Each
@@ -84,7 +84,7 @@ class BagFrames(Dataset):
             camera,
             None if pose is None else self._poses[pose][1],
             stamp / 1e9,
-            self.label(index),
+            name=self.label(index),
         )
 
     def _index(self, topic: str) -> list[tuple[int, int]]:

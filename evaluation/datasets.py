@@ -1,4 +1,4 @@
-"""Data sets of images with true depth, found by name or by layout. Paths come from the user; nothing is downloaded."""
+"""Data sets, found by name or by layout. Paths come from the user; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from perception.evaluation.coco import CocoBoxes
 from perception.evaluation.frames import Dataset
 from perception.evaluation.nyu import FastDepthH5, NYUDepth, NYUMat
 from perception.evaluation.rgbd_folder import RGBDFolder
 from perception.evaluation.seven_scenes import SevenScenes
+from perception.evaluation.voc import VocBoxes, find_list
+from perception.evaluation.yolo import YoloBoxes
 from perception.tasks.resources import share
 
 __all__ = ["Dataset", "data_hash", "data_root", "find_dataset", "open_dataset"]
@@ -21,7 +25,9 @@ MAT_FILE = "nyu_depth_v2_labeled.mat"
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 ACCEPTED = (
     "NYU Depth v2 as SPLIT/rgb and SPLIT/depth, as nyu_depth_v2_labeled.mat, or as FastDepth's val/official/*.h5; "
-    "a folder of RGB-D frames (rgb/, depth/, camera.json), a sequence of 7-Scenes, or a rosbag with true depth"
+    "a folder of RGB-D frames (rgb/, depth/, camera.json), a sequence of 7-Scenes, or a rosbag with true depth; "
+    "boxes as COCO's JSON (annotations/instances_SPLIT.json, or the file), as PASCAL VOC's folders (Annotations/, "
+    "JPEGImages/, ImageSets/Main/), or as YOLO's texts (SPLIT/rgb and SPLIT/label, or images/SPLIT and labels/SPLIT)"
 )
 
 
@@ -33,9 +39,9 @@ def data_root(given: Path | None = None) -> Path:
     return Path(named) if named else share("package.xml").parent.parent / "shared" / "data"
 
 
-def find_dataset(name: str, root: Path, split: str = "eval", splits: Path | None = None) -> Dataset:
+def find_dataset(name: str, root: Path, split: str = "eval", splits: Path | None = None) -> Dataset[Any]:
     """The data set called `name`: a path; `clip`, the shipped clip; `rooms[:SEED[:FRAMES]]`, simulated rooms; a name of
-    `NAMES`; or a folder below `root`.
+    `NAMES`; or a folder below `root`, such as `coco`.
 
     Raises:
         ValueError: nothing of that name, or nothing readable there; the message lists what is accepted.
@@ -51,15 +57,15 @@ def find_dataset(name: str, root: Path, split: str = "eval", splits: Path | None
             return open_dataset(path, split, splits)
     raise ValueError(
         f"no data set {name!r}: there is no such path, and none in {root} (--data-root or $PERCEPTION_DATA); names: "
-        f"clip, rooms, {', '.join(NAMES)}; a path may be {ACCEPTED}"
+        f"clip, rooms, {', '.join(NAMES)}, coco, penn_fudan; a path may be {ACCEPTED}"
     )
 
 
-def open_dataset(path: Path, split: str = "eval", splits: Path | None = None) -> Dataset:
+def open_dataset(path: Path, split: str = "eval", splits: Path | None = None) -> Dataset[Any]:
     """The data set at `path`, recognised by its layout.
 
     Args:
-        split: "eval" or "train", where it has splits.
+        split: "eval" or "train", where it has splits; of VOC and COCO any that it has.
         splits: which images belong to a split of the official .mat; see `NYUMat`.
 
     Raises:
@@ -77,6 +83,12 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None) ->
         return SevenScenes(path)
     if (path / "rgb").is_dir() and (path / "camera.json").is_file():
         return RGBDFolder(path)
+    if VocBoxes.is_at(path):
+        return VocBoxes(path, find_list(path, split))
+    if annotations := path if path.suffix == ".json" else CocoBoxes.find(path, split):
+        return CocoBoxes(annotations)
+    if YoloBoxes.find(path, split):
+        return YoloBoxes(path, split)
     if (path / "val").is_dir() or next(path.glob("*.h5"), None):
         return FastDepthH5(path, split)
     raise ValueError(f"{path} holds no known data set; accepted: {ACCEPTED}")
@@ -90,7 +102,7 @@ def is_bag(path: Path) -> bool:
 _hashes: dict[tuple[Path, int, int], str] = {}
 
 
-def data_hash(dataset: Dataset, places: Iterable[int] | None = None) -> str:
+def data_hash(dataset: Dataset[Any], places: Iterable[int] | None = None) -> str:
     """SHA-256 over the names and contents of the files of the samples at `places` (all if None); of the pixels of
     computed ones. A file that is missing counts as such, so that restoring it changes the hash.
     """
@@ -105,8 +117,7 @@ def data_hash(dataset: Dataset, places: Iterable[int] | None = None) -> str:
                 digest.update(f"{path.name} {_file_hash(path)}\n".encode())
         if not files:
             frame = dataset[index]
-            depth = b"" if frame.depth is None else frame.depth.tobytes()
-            digest.update(frame.rgb.tobytes() + depth)
+            digest.update(b"".join(array.tobytes() for array in (frame.rgb, *frame.truth())))
     return digest.hexdigest()
 
 

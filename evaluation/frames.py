@@ -1,11 +1,12 @@
-"""The frame that every data set of images with depth yields, and what a data set is."""
+"""The frames that data sets yield, one kind for each kind of truth, and what a data set is."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -13,25 +14,65 @@ from perception.tasks.geometry import Camera
 
 
 @dataclass(frozen=True)
-class RGBDFrame:
-    """An image and, as far as they are known, its depth, camera, pose and time.
-
-    `rgb` is uint8 of shape (height, width, 3); `depth` float32 metres along camera Z of the same height and width, NaN
-    where unknown; `pose` camera to world, float64 4x4, metres, optical frame; `stamp` seconds.
-    """
+class Frame:
+    """An image: `rgb` is uint8 of shape (height, width, 3)."""
 
     rgb: np.ndarray
+    name: str = field(default="", kw_only=True)
+
+    def truth(self) -> tuple[np.ndarray, ...]:
+        """The arrays that say what is true of the image, as far as they are known."""
+        return ()
+
+
+@dataclass(frozen=True)
+class RGBDFrame(Frame):
+    """An image and, as far as they are known, its depth, camera, pose and time.
+
+    `depth` is float32 metres along camera Z of the image's height and width, NaN where unknown; `pose` camera to world,
+    float64 4x4, metres, optical frame; `stamp` seconds.
+    """
+
     depth: np.ndarray | None = None
     camera: Camera | None = None
     pose: np.ndarray | None = None
     stamp: float | None = None
-    name: str = ""
+
+    def truth(self) -> tuple[np.ndarray, ...]:
+        """Depth."""
+        return () if self.depth is None else (self.depth,)
 
 
-class Dataset(ABC):
-    """Frames with true depth, by number."""
+@dataclass(frozen=True)
+class BoxFrame(Frame):
+    """An image and the boxes of the objects in it.
+
+    `boxes` is float32 (N, 4), x1, y1, x2, y2 in pixels, outer edges: a box of the full image is 0, 0, width, height.
+    `labels` is int64 (N,), places in the data set's `labels`. `ignore` is bool (N,): COCO's crowds and VOC's difficult
+    objects, which need not be found, and are no mistake if they are. `areas` is float32 (N,), pixels within an object's
+    outline, by which COCO tells small from large; None where no outline is known: then it is the box that counts.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    ignore: np.ndarray
+    areas: np.ndarray | None = None
+
+    def truth(self) -> tuple[np.ndarray, ...]:
+        """Boxes, labels, ignore and areas."""
+        known = (self.boxes, self.labels, self.ignore)
+        return known if self.areas is None else (*known, self.areas)
+
+
+F = TypeVar("F", bound=Frame, covariant=True)
+
+
+class Dataset(ABC, Generic[F]):
+    """Frames whose truth is known, by number."""
 
     name: str
+    kind: ClassVar[str] = "depth"
+    """Of truth, and so of models that it can judge: "depth" or "boxes"."""
 
     @property
     def sequence(self) -> bool:
@@ -43,7 +84,7 @@ class Dataset(ABC):
         """How many samples there are, the broken ones included."""
 
     @abstractmethod
-    def __getitem__(self, index: int) -> RGBDFrame:
+    def __getitem__(self, index: int) -> F:
         """Sample `index`.
 
         Raises:
@@ -58,9 +99,9 @@ class Dataset(ABC):
     def files(self, index: int) -> tuple[Path, ...]:
         """The files that sample `index` follows from; none where it is computed."""
 
-    def training(self) -> Dataset | None:
+    def training(self) -> Dataset[F] | None:
         """The split to train on, None where there is none."""
         return None
 
-    def __iter__(self) -> Iterator[RGBDFrame]:
+    def __iter__(self) -> Iterator[F]:
         return (self[index] for index in range(len(self)))

@@ -36,7 +36,7 @@ def cut_frame(rgb: np.ndarray, metres: np.ndarray, camera: Camera, name: str) ->
     return RGBDFrame(np.ascontiguousarray(rgb[ROWS, COLUMNS]), depth, camera, name=name)
 
 
-class NYUDepth(Dataset):
+class NYUDepth(Dataset[RGBDFrame]):
     """Folders `split/rgb` and `split/depth` of images with equal names. Metres = (8-bit code + 0.5) / 25.5.
 
     The maps are mirrored left-right alike, and so is the principal point. A sample with only one of its two files
@@ -70,7 +70,7 @@ class NYUDepth(Dataset):
         image = self._images.get(name, self.root / self.split / "rgb" / f"{name}.jpg")
         return image, self.root / self.split / "depth" / f"{name}.png"
 
-    def training(self) -> Dataset | None:
+    def training(self) -> Dataset[RGBDFrame] | None:
         """The folder `train` beside this split."""
         return NYUDepth(self.root, "train") if (self.root / "train" / "rgb").is_dir() else None
 
@@ -84,7 +84,7 @@ class NYUDepth(Dataset):
         return cut_frame(cv2.cvtColor(rgb, cv2.COLOR_BGR2RGB), metres, self.CAMERA, image.stem)
 
 
-class NYUMat(Dataset):
+class NYUMat(Dataset[RGBDFrame]):
     """The official nyu_depth_v2_labeled.mat (MATLAB 7.3, which is HDF5): in-painted depth in metres, single precision.
 
     MATLAB stores columns first, so HDF5 shows images as (n, 3, 640, 480) and depths as (n, 640, 480).
@@ -117,7 +117,7 @@ class NYUMat(Dataset):
         """The one file."""
         return (self.path,)
 
-    def training(self) -> Dataset | None:
+    def training(self) -> Dataset[RGBDFrame] | None:
         """The official training split, where the split comes from splits.mat."""
         source = self.splits or self.path.with_name("splits.mat")
         return NYUMat(self.path, "train", self.splits) if source.suffix == ".mat" and source.is_file() else None
@@ -128,7 +128,7 @@ class NYUMat(Dataset):
         return cut_frame(rgb, self._file["depths"][place].T, CAMERA, self.label(index))
 
 
-class FastDepthH5(Dataset):
+class FastDepthH5(Dataset[RGBDFrame]):
     """The .h5 files of FastDepth and Sparse-to-Dense: `rgb` uint8 (3, 480, 640), `depth` float metres (480, 640).
 
     Args:
@@ -160,7 +160,7 @@ class FastDepthH5(Dataset):
         """The sample's file."""
         return (self.paths[index],)
 
-    def training(self) -> Dataset | None:
+    def training(self) -> Dataset[RGBDFrame] | None:
         """The folder `train`."""
         return FastDepthH5(self.root, "train") if (self.root / "train").is_dir() else None
 

@@ -87,7 +87,7 @@ class RGBDWriter:
         self.count += 1
 
 
-class RGBDFolder(Dataset):
+class RGBDFolder(Dataset[RGBDFrame]):
     """Reads a folder of RGB-D frames, or of plain images.
 
     Raises:
@@ -143,7 +143,7 @@ class RGBDFolder(Dataset):
         pose = self.poses[index] if index < len(self.poses) and np.isfinite(self.poses[index]).all() else None
         stamp = float(self.stamps[index]) if index < len(self.stamps) else index / self.fps
         depth = self._depth(path, image.shape[:2])
-        return RGBDFrame(image[..., ::-1].copy(), depth, self.camera, pose, stamp, path.stem)
+        return RGBDFrame(image[..., ::-1].copy(), depth, self.camera, pose, stamp, name=path.stem)
 
     def _read_camera(self) -> tuple[Camera | None, float, float, dict]:
         path = self.folder / "camera.json"

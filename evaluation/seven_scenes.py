@@ -26,7 +26,7 @@ REGISTRATION = (
 )
 
 
-class SevenScenes(Dataset):
+class SevenScenes(Dataset[RGBDFrame]):
     """A sequence: frame-NNNNNN.color.jpg or .png, .depth.png (16 bit millimetres), .pose.txt (camera to world, metres).
 
     Raises:
@@ -82,7 +82,7 @@ class SevenScenes(Dataset):
         poses = Path(f"{stem}.pose.txt")
         pose = np.loadtxt(poses) @ translated(BASELINE) if poses.exists() else None
         stamp = (index % len(self)) / FPS
-        return RGBDFrame(cv2.cvtColor(color, cv2.COLOR_BGR2RGB), depth, self.camera, pose, stamp, stem.name)
+        return RGBDFrame(cv2.cvtColor(color, cv2.COLOR_BGR2RGB), depth, self.camera, pose, stamp, name=stem.name)
 
 
 def translated(offset: np.ndarray) -> np.ndarray:

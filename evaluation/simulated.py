@@ -18,7 +18,7 @@ SPLIT = "clip"
 TRIES = 8
 
 
-class SimulatedRooms(Dataset):
+class SimulatedRooms(Dataset[RGBDFrame]):
     """One view of each of `frames` rooms, rendered when it is asked for and kept.
 
     Needs the extra `simulate` (trimesh, embreex).

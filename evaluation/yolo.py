@@ -1,0 +1,99 @@
+"""Boxes as text files beside images, as YOLO's (Redmon et al., CVPR 2016): `class cx cy w h`, shares of the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from perception.evaluation.boxes import Annotation, BoxDataset, no_boxes, read_labels
+from perception.evaluation.rgbd_folder import IMAGE_SUFFIXES
+from perception.tasks.labels import COCO_LABELS
+
+LAYOUTS = (("{}/rgb", "{}/label"), ("images/{}", "labels/{}"), ("{}/images", "{}/labels"))
+"""Where images and texts of a split lie."""
+SPLITS = {"eval": ("eval", "val", "valid", "test"), "train": ("train",)}
+LABELS = {"coco": COCO_LABELS, "penn_fudan": ("person",)}
+"""Of folders that are known by name and bring no list."""
+
+
+class YoloBoxes(BoxDataset):
+    """A folder of images and a folder of texts with equal names; an image without a text is one without objects.
+
+    Labels come from `labels.txt`, `classes.txt` or `data.yaml` in the folder, else by its name from `LABELS`.
+
+    Raises:
+        ValueError: no such split, no images in it, or nothing says what the classes are called.
+    """
+
+    def __init__(self, root: Path, split: str = "eval") -> None:
+        found = self.find(root, split)
+        if found is None:
+            layouts = " or ".join(f"{images} with {texts}" for images, texts in LAYOUTS)
+            raise ValueError(f"{root} has no split {split!r}; expected {layouts}".format(*[split] * 6))
+        self.root, self.split, (images, self._texts) = root, split, found
+        self.name = f"{root.resolve().name} {split}"
+        self.labels = _labels(root)
+        self._images = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        if not self._images:
+            raise ValueError(f"{images} holds no image; accepted: {', '.join(IMAGE_SUFFIXES)}")
+
+    @staticmethod
+    def find(root: Path, split: str) -> tuple[Path, Path] | None:
+        """The folders of images and of texts of a split; None where there are none."""
+        for name in SPLITS.get(split, (split,)):
+            for layout in LAYOUTS:
+                images, texts = (root / place.format(name) for place in layout)
+                if images.is_dir() and texts.is_dir() and next(texts.glob("*.txt"), None):
+                    return images, texts
+        return None
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Image and text."""
+        image = self._images[index]
+        return image, self._texts / f"{image.stem}.txt"
+
+    def annotation(self, index: int) -> Annotation:
+        """As its text has it.
+
+        Raises:
+            ValueError: a line that is not five numbers, or a class that has no name.
+        """
+        path = self.files(index)[1]
+        rows = [line.split() for line in path.read_text().splitlines() if line.strip()] if path.is_file() else []
+        if any(len(row) != 5 for row in rows):
+            raise ValueError(f"{path}: every line needs five numbers: class cx cy w h, the last four as shares")
+        try:
+            values = np.array(rows, np.float64) if rows else np.zeros((0, 5))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; every line needs five numbers: class cx cy w h") from error
+        labels = values[:, 0].astype(np.int64)
+        if (labels != values[:, 0]).any() or not ((labels >= 0) & (labels < len(self.labels))).all():
+            raise ValueError(f"{path} has a class outside of 0..{len(self.labels) - 1}; complete the list of names")
+        centres, halves = values[:, 1:3], values[:, 3:] / 2
+        boxes = np.hstack([centres - halves, centres + halves]) if rows else no_boxes()
+        return Annotation(boxes, labels, np.zeros(len(rows), bool))
+
+    def training(self) -> BoxDataset | None:
+        """The split `train`."""
+        return YoloBoxes(self.root, "train") if self.find(self.root, "train") else None
+
+
+def _labels(root: Path) -> tuple[str, ...]:
+    """Names of the classes.
+
+    Raises:
+        ValueError: nothing says them.
+    """
+    if labels := read_labels(root):
+        return labels
+    if (path := root / "data.yaml").is_file():
+        names = (yaml.safe_load(path.read_text()) or {}).get("names", ())
+        return tuple(str(names[key]) for key in sorted(names)) if isinstance(names, dict) else tuple(map(str, names))
+    if (name := root.resolve().name) in LABELS:
+        return LABELS[name]
+    raise ValueError(f"{root} does not say what its classes are called; put their names into labels.txt, one a line")
