@@ -13,6 +13,8 @@ import numpy as np
 from lifecycle_msgs.msg import Transition
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image as ImageMessage
 
 from perception.evaluation.bags import Bag
 from perception.evaluation.replayed import Passage, depth_scores, highest_rate
@@ -55,6 +57,8 @@ class Watcher(Observer):
         publishers = self.get_publishers_info_by_topic(self._output)
         if types and publishers and self._kind is None:
             self._kind = kind = message_type(types[0])
+            if kind not in (ImageMessage, CompressedImage):
+                self._keep = ()  # detections have no true depth to be compared with
             # As reliable as the publisher, and a deep queue: what this process does not take would count as lost.
             qos = QoSProfile(depth=QUEUE, reliability=publishers[0].qos_profile.reliability)
             self._receiver.add(kind, self._output, self._on_result, qos, raw=True)
@@ -75,7 +79,7 @@ class Watcher(Observer):
             try:
                 metres = metres_of(image_from_message(deserialize_message(data, self._kind)))
                 self.kept[stamp] = metres[::STRIDE, ::STRIDE].copy()
-            except (MessageError, AttributeError):  # no image, or none of depth
+            except MessageError:  # no image of depth
                 self.unreadable += 1
 
 
