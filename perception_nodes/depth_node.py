@@ -62,6 +62,7 @@ class DepthNode(ModelNode):
 
     parameters_type = DepthParameters
     task = "depth"
+    spatial = True
     parameters: DepthParameters
 
     def __init__(self, name: str = "depth_node", **options: object) -> None:

@@ -73,6 +73,7 @@ class ImageInput:
         deliver: Callable[[Frame], None],
         refuse: Callable[[str, str], None],
         prefix: str = "",
+        calibrated: bool = True,
     ) -> None:
         self._node, self._deliver, self._refuse = node, deliver, refuse
         self._type = CompressedImage if transport == "compressed" else ImageMessage
@@ -84,7 +85,7 @@ class ImageInput:
         # suffix, which comes after remapping, leaves no other way.
         self._name = self.topic if suffix else f"{prefix}image"
         self._calibration: Calibration | None = None
-        self._informed = False
+        self._informed = not calibrated  # as if the only one had come
         self._info = b""
         self._refusal = ""
         self._last = time.monotonic()
@@ -95,7 +96,7 @@ class ImageInput:
         self._images: Any = None
         self._exchange = exchange_of(node)
         # The calibration comes first: where both wait, the receiver serves them in this order.
-        self._inlets = [Inlet(self.info_topic, self._on_calibration, self._switch_infos)]
+        self._inlets = [Inlet(self.info_topic, self._on_calibration, self._switch_infos)] if calibrated else []
         if transport == "raw":
             self._inlets.append(Inlet(self.topic, self._on_pixels, self._switch_images))
         try:

@@ -95,6 +95,8 @@ class ModelNode(BaseNode):
 
     parameters_type: ClassVar[type[NodeParameters]] = ModelParameters
     task: ClassVar[str]
+    spatial: ClassVar[bool] = False
+    """Whether outputs tell places in space, for which the lens must be known whatever the model."""
     parameters: Any
 
     def __init__(self, name: str, **options: Any) -> None:
@@ -109,6 +111,9 @@ class ModelNode(BaseNode):
     def create_outputs(self, stream: Stream) -> Any:
         """Create a camera's topics with `add_output`; what is returned is the stream's `results`."""
         raise AttributeError(f"{type(self).__name__} must define create_outputs")
+
+    def try_out(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Parse what the engine says of a black image, on configure; raises ValueError where that cannot be done."""
 
     def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
         """Parse the engine's outputs and publish what is wanted, with `job.frame.header` in every message."""
@@ -127,7 +132,9 @@ class ModelNode(BaseNode):
         config = self.engine.config
         if config.task != self.task:
             raise ValueError(f"model {config.name!r} is for the task {config.task!r}; this node needs {self.task!r}")
-        self.engine.run(np.zeros((1, *config.input_size, 3), np.uint8))  # the first run of a runtime is a slow one
+        self.review(parameters)
+        outputs = self.engine.run(np.zeros((1, *config.input_size, 3), np.uint8))  # a runtime's first run is a slow one
+        self.try_out(outputs)
         for name in parameters.cameras.split() or [""]:
             self.streams.append(Stream(name))
             self.streams[-1].results = self.create_outputs(self.streams[-1])
@@ -152,6 +159,7 @@ class ModelNode(BaseNode):
                 partial(self._on_frame, stream),
                 self._on_refused,
                 stream.prefix,
+                self._follows_lens,
             )
 
     def stop(self) -> None:
@@ -199,19 +207,25 @@ class ModelNode(BaseNode):
         frame.stages |= {"decode": decoded - start, "preprocess": time.perf_counter() - decoded}
         return Job(stream, frame, image, calibration, fit, tensor)
 
+    @property
+    def _follows_lens(self) -> bool:
+        """Whether a calibration changes anything. Where none does, none is waited for and none can be wrong."""
+        return self.spatial or self.parameters.rectify or bool(self.engine and self.engine.config.focal)
+
     def _awaits_calibration(self, stream: Stream, frame: Frame) -> bool:
         """Depth without the lens's scale is wrong: where a calibration is published, the first frames wait for it."""
-        if frame.calibration is not None:
+        if frame.calibration is not None or not self._follows_lens:
             return False
         if frame.calibration_due:
             return True
         topic = stream.input.info_topic if stream.input else "camera_info"  # none: deactivated meanwhile
-        self.advise_once(
-            stream,
-            "uncalibrated",
-            f"no usable calibration on {topic}: results assume the lens the model was "
-            "trained with, and nothing that needs points in space is published",
-        )
+        consequences = {
+            "results assume the lens the model was trained with": bool(self.engine and self.engine.config.focal),
+            "images are not rectified": self.parameters.rectify,
+            "nothing that needs points in space is published": self.spatial,
+        }
+        what = "; ".join(text for text, holds in consequences.items() if holds)
+        self.advise_once(stream, "uncalibrated", f"no usable calibration on {topic}: {what}")
         return False
 
     def _rectified(

@@ -76,6 +76,12 @@ class BaseNode(LifecycleNode):
         """Once a second while active: what is amiss just now, for the diagnostics."""
         return []
 
+    def review(self, parameters: Any) -> None:
+        """Rules that involve what the node has loaded, before parameters change; raises ValueError."""
+
+    def adopt(self) -> None:
+        """What follows from `self.parameters` at once, after they changed."""
+
     def describe(self) -> dict[str, str]:
         """What the diagnostics say about this node besides counts and durations."""
         return {}
@@ -141,14 +147,15 @@ class BaseNode(LifecycleNode):
             if unknown := [item.name for item in parameter_list if not self.has_parameter(item.name)]:
                 known = ", ".join(rules(self.parameters_type))
                 raise ValueError(f"parameter {unknown[0]} is unknown; this node has {known}; nothing is changed")
-            changed(self.parameters, self._ours(parameter_list))
+            changed(self.parameters, self._ours(parameter_list), self.review)
         except ValueError as error:
             self.get_logger().warning(str(error))
             return SetParametersResult(successful=False, reason=str(error))
         return super().set_parameters_atomically(parameter_list)
 
     def _apply_parameters(self, parameter_list: list[Parameter]) -> SetParametersResult:
-        self.parameters = changed(self.parameters, self._ours(parameter_list))
+        self.parameters = changed(self.parameters, self._ours(parameter_list), self.review)
+        self.adopt()
         return SetParametersResult(successful=True)
 
     def _ours(self, parameter_list: list[Parameter]) -> dict[str, Any]:

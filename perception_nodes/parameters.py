@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -74,8 +74,11 @@ def rules(kind: type[Parameters]) -> dict[str, tuple[type, Rule, Any]]:
     }
 
 
-def changed(current: P, changes: Mapping[str, Any]) -> P:
+def changed(current: P, changes: Mapping[str, Any], review: Callable[[P], None] = lambda _: None) -> P:
     """`current` with all of `changes`, or nothing at all.
+
+    Args:
+        review: raises ValueError where the result breaks rules that are not the parameters' own.
 
     Raises:
         ValueError: a change that is not accepted: parameter, value, rule and consequence in one sentence.
@@ -91,6 +94,7 @@ def changed(current: P, changes: Mapping[str, Any]) -> P:
     result = dataclasses.replace(current, **changes)
     try:
         result.check()
+        review(result)
     except ValueError as error:
         given = ", ".join(f"{name} = {value!r}" for name, value in changes.items())
         raise ValueError(f"parameters {given} are refused: {error}; nothing is changed") from error

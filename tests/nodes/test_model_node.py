@@ -130,6 +130,44 @@ def test_without_any_calibration_there_is_depth_and_one_warning(graph: Graph, de
     assert len(robot.warnings()) == 1 and not robot.got["depth/points"] and not robot.got["depth/camera_info"]
 
 
+def test_a_model_that_does_not_follow_the_lens_neither_waits_nor_warns(
+    graph: Graph, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody publishes a calibration: none comes, then a wrong one, and neither concerns the node."""
+    monkeypatch.setattr(DepthNode, "spatial", False)
+    monkeypatch.setattr(Robot, "uses_lens", False)
+    engine.config = engine.config.replace(focal=None)
+    node = graph.add(DepthNode(namespace="/robot", parameter_overrides=overrides(input_timeout=0.1)))
+    assert node.autostart()
+    robot = graph.add(Robot("depth"))
+    assert (metres(exchange(graph, robot, grey(30), 1, camera=None)["depth"]) == 3.0).all()
+    assert robot.count_publishers("/robot/camera_info") and not robot.count_subscribers("/robot/camera_info")
+    assert (metres(exchange(graph, robot, grey(40), 2, camera=CAMERA)["depth"]) == 4.0).all(), "of another size"
+    robot.create_timer(0.02, lambda: robot.send(3, grey(30), None))
+    time.sleep(0.3)
+    counts = node.statistics.counts
+    assert not robot.warnings() and not node.watch() and not counts["skipped"] and not counts["bad_calibration"]
+
+
+def test_without_a_calibration_a_model_that_does_not_follow_the_lens_is_only_not_rectified(
+    graph: Graph, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DepthNode, "spatial", False)
+    engine.config = engine.config.replace(focal=None)
+    node = graph.add(DepthNode(namespace="/robot", parameter_overrides=overrides(rectify=True)))
+    assert node.autostart()
+    robot = graph.add(Robot("depth"))
+    wait_until(robot.connected, what="matching")
+    robot.send(1, grey(30), camera=None)
+    wait_until(lambda: node.statistics.counts["skipped"] == 1, what="a frame that waits for the calibration")
+    robot.destroy_publisher(robot.info)
+    wait_until(lambda: not node.count_publishers("/robot/camera_info"), what="the calibration to go")
+    robot.send(2, grey(30), camera=None)
+    wait_until(lambda: robot.warnings(), what="the warning")
+    (warning,) = robot.warnings()
+    assert warning == "no usable calibration on /robot/camera_info: images are not rectified"
+
+
 @pytest.mark.parametrize("rectify", [False, True])
 def test_a_straight_line_is_straight_once_rectified(graph: Graph, engine: FakeEngine, rectify: bool) -> None:
     node = graph.add(DepthNode(namespace="/robot", parameter_overrides=overrides(rectify=rectify, overlay_opacity=0.0)))
