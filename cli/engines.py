@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_model(building)
     _add_choice(building)
     building.add_argument("--if-needed", action="store_true", help="do nothing if a fitting engine can be loaded")
-    building.add_argument("--data", default="clip", help="accuracy is measured on: name or path (default: %(default)s)")
+    building.add_argument("--data", help="accuracy is measured on: name or path (default: the shipped clip, for depth)")
     building.add_argument("--data-root", type=Path, help="folder of data sets by name (default: $PERCEPTION_DATA)")
     building.add_argument(
         "--keep", action="append", default=[], metavar="LAYER", help="a layer that int8 leaves in float32"
@@ -108,7 +109,7 @@ def _build(args: argparse.Namespace) -> int:
                 report(f"{engine.info['model']} was built for targets by name; auto has not chosen between them yet")
         except EngineError as error:
             report(str(error))
-    from perception.evaluation.judge import make_judge  # not before it is known that something is to be built
+    from perception.evaluation.judge import find_judge  # not before it is known that something is to be built
 
     path = build(
         args.model,
@@ -118,7 +119,7 @@ def _build(args: argparse.Namespace) -> int:
         directory=args.directory,
         frames=args.frames,
         calibration=args.calibration,
-        judge=make_judge(args.data, args.data_root),
+        judge=partial(find_judge, data=args.data, root=args.data_root),
         layers=layers,
         progress=report,
     )

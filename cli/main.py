@@ -16,9 +16,18 @@ from collections.abc import Sequence
 import perception.cli as package
 
 
+class Command(argparse.ArgumentParser):
+    """A parser that may have a default `more`: a function that adds what takes time to know, called when it is used."""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+        if more := self._defaults.pop("more", None):
+            more(self)
+        return super().parse_known_args(args, namespace)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all subcommands; each sets the default `run`, a function from parsed arguments to exit status."""
-    parser = argparse.ArgumentParser(prog="perception", description="Camera perception for robots on ROS 2.")
+    parser = Command(prog="perception", description="Camera perception for robots on ROS 2.")
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for info in pkgutil.iter_modules(package.__path__):

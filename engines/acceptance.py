@@ -30,6 +30,10 @@ class Judge(Protocol):
         """The metric of a model over all frames; NaN where nothing was predicted."""
 
 
+FindJudge = Callable[[ModelConfig], "Judge | None"]
+"""The judge of a model; None where there is no truth for its task."""
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """What a build measured with a judge."""

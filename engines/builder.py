@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from perception.engines import auto
-from perception.engines.acceptance import Judge
+from perception.engines.acceptance import FindJudge
 from perception.engines.errors import EngineError
 from perception.engines.key import Key
 from perception.engines.runtimes import RUNTIMES, Progress, Runtime
@@ -27,7 +27,7 @@ def build(
     directory: Path | None = None,
     frames: Path | None = None,
     calibration: Path | None = None,
-    judge: Judge | None = None,
+    judge: FindJudge | None = None,
     layers: FloatLayers = ALL_INT8,
     progress: Progress = lambda line: None,
     runtimes: Mapping[str, Callable[[], Runtime]] = RUNTIMES,

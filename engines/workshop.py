@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from perception.engines.acceptance import Acceptance, Finding, Judge
+from perception.engines.acceptance import Acceptance, Finding, FindJudge, Judge
 from perception.engines.errors import EngineError
 from perception.engines.frames import find_frames, load_frames, split
 from perception.engines.graph import to_bytes
@@ -221,7 +221,7 @@ def make_workshop(
     frames: Path | None = None,
     calibration: Path | None = None,
     progress: Progress = lambda line: None,
-    judge: Judge | None = None,
+    judge: FindJudge | None = None,
     layers: FloatLayers = ALL_INT8,
 ) -> Workshop:
     """Open the model and share out the frames.
@@ -229,10 +229,12 @@ def make_workshop(
     Args:
         frames: folder of images; the shipped clip if None.
         calibration: another folder for int8 scales; if None, every second image of `frames`.
-        judge, layers: see `Workshop`.
+        judge: finds the judge of the model.
+        layers: see `Workshop`.
     """
     progress(f"opening {model}")
+    source = open_source(model, size)
     to_calibrate, to_compare = split(find_frames(frames))
     if calibration:
         to_calibrate = split(find_frames(calibration))[0]
-    return Workshop(open_source(model, size), to_calibrate, to_compare, progress, judge, layers)
+    return Workshop(source, to_calibrate, to_compare, progress, judge(source.config) if judge else None, layers)

@@ -41,7 +41,7 @@ class BoxDataset(Dataset[BoxFrame]):
     A file that cannot be read is a broken sample; boxes are cut at the image's edges.
     """
 
-    kind: ClassVar[str] = "boxes"
+    task: ClassVar[str] = "detection"
     labels: tuple[str, ...]
     """Names of the classes, which the frames' `labels` are places in."""
 

@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from perception.engines import EngineError
 from perception.engines.device import cpu
+from perception.evaluation.assessment import Assessment, Estimate
 from perception.evaluation.contenders import REFERENCES, Contender, facts, obtain
 from perception.evaluation.datasets import data_hash
-from perception.evaluation.floor import floor_of
 from perception.evaluation.frames import Dataset
-from perception.evaluation.harness import Estimate, Options, network, run
-from perception.evaluation.results import ResultLog, Row, difference, summarise
+from perception.evaluation.harness import network, run
+from perception.evaluation.judge import check_task
+from perception.evaluation.results import ResultLog, Row
 from perception.evaluation.sheet import draw_sheet
 from perception.tasks.config import WEIGHTS_SUFFIX
 
@@ -33,7 +34,8 @@ VERSIONS = ("numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch
 
 @dataclass
 class Entry:
-    """One line of the comparison. `problem` says why there are no figures; `difference` is to the float32 reference."""
+    """One line of the comparison. `problem` says why there are no figures; `difference` is to the float32 reference;
+    `plots` are files with their captions."""
 
     model: str
     target: str
@@ -43,6 +45,8 @@ class Entry:
     cost: Cost | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     difference: dict[str, float] | None = None
+    remarks: list[str] = field(default_factory=list)
+    plots: dict[str, str] = field(default_factory=dict)
     sheet: str = ""
     rows: list[Row] = field(default_factory=list, repr=False)
 
@@ -66,9 +70,16 @@ class Comparison:
     """
 
     def __init__(
-        self, dataset: Dataset, count: int, options: Options, folder: Path, threads: int, command: str, say: Say
+        self,
+        dataset: Dataset[Any],
+        count: int,
+        assessment: Assessment,
+        folder: Path,
+        threads: int,
+        command: str,
+        say: Say,
     ) -> None:
-        self.dataset, self.count, self.options, self.folder = dataset, count, options, folder
+        self.dataset, self.count, self.assessment, self.folder = dataset, count, assessment, folder
         self.threads, self.command, self.say = threads, command, say
         folder.mkdir(parents=True, exist_ok=True)
         say(f"reading {count} of {len(dataset)} samples of {dataset.name}")
@@ -89,8 +100,11 @@ class Comparison:
                 known = facts(engine, self.engines)
                 entry.target = str(known.get("target", contender.target))
                 entry.precision, entry.facts = str(known.get("precision", contender.precision)), known
-                estimate = network(engine.run, engine.config)
-                self._fill(entry, estimate, self.options, {"engine": known["key"], "model": known["identity"]})
+                check_task(self.dataset, engine.config)
+                entry.remarks = self.assessment.remarks(engine.config, self.dataset)
+                estimate = network(self.assessment, engine.run, engine.config, self.dataset)
+                binding = {"engine": known["key"], "model": known["identity"]}
+                self._fill(entry, estimate, self.assessment, binding)
         except (EngineError, ValueError) as error:
             entry.problem = str(error)
             self.say(f"{entry.name}: {error}")
@@ -105,36 +119,37 @@ class Comparison:
         return path.stem if taken == model else f"{path.parent.name}/{path.stem}"
 
     def measure_floor(self) -> Entry | None:
-        """Measure the training split's median map; None where the data set has no such split."""
-        training = self.dataset.training()
-        if training is None:
-            return None
-        entry = Entry("floor (median of the training split)", "", "")
-        self.entries.append(entry)
+        """Measure what one gets without looking at an image; None where the task or the data set has no such floor."""
+        entry = Entry("floor", "", "")
         try:
-            key, estimate = floor_of(training, self.folder, lambda n: tqdm(n, desc="median of the training split"))
-            self._fill(entry, estimate, Options(self.options.rule), {"engine": f"median of {training.name} {key}"})
+            floor = self.assessment.floor(self.dataset, self.folder, lambda n: tqdm(n, desc="floor"))
+            if floor is None:
+                return None
+            entry.model = floor.name
+            self._fill(entry, floor.estimate, floor.assessment, {"engine": floor.key})
         except ValueError as error:
             entry.problem = str(error)
+        self.entries.append(entry)
         return entry
 
-    def _fill(self, entry: Entry, estimate: Estimate, options: Options, binding: Mapping[str, Any]) -> None:
+    def _fill(self, entry: Entry, estimate: Estimate, assessment: Assessment, binding: Mapping[str, Any]) -> None:
         name = slug(entry.name)
         header = {
             **binding,
             "threads": self.threads,
             "data": self.hash,
             "samples": self.count,
-            "options": asdict(options),
+            "options": assessment.options(),
             "machine": cpu().name,
         }
         log = ResultLog(self.folder / f"{name}.jsonl", header)
         if log.note:
             self.say(f"{entry.name}: {log.note}")
-        entry.rows = run(estimate, self.dataset, self.count, options, log, lambda n: tqdm(n, desc=entry.name))
-        entry.summary = summarise(entry.rows)
+        entry.rows = run(estimate, self.dataset, self.count, assessment, log, lambda n: tqdm(n, desc=entry.name))
+        entry.summary = assessment.summarise(entry.rows)
+        entry.plots = assessment.plot(entry.rows, self.folder / name)
         entry.sheet = f"{name}.png"
-        draw_sheet(self.folder / entry.sheet, entry.name, entry.rows, self.dataset, lambda frame: estimate(frame)[0])
+        draw_sheet(self.folder / entry.sheet, entry.name, entry.rows, self.dataset, assessment, estimate)
 
     def report(self) -> dict[str, Any]:
         """Everything that is known now, as plain data."""
@@ -143,13 +158,14 @@ class Comparison:
             kinds = {(other.target, other.precision): other for other in reversed(same)}
             reference = next((kinds[kind] for kind in REFERENCES if kind in kinds), None)
             if reference and entry.rows and entry is not reference:
-                entry.difference = difference(entry.rows, reference.rows)
+                entry.difference = self.assessment.difference(entry.rows, reference.rows)
         return {
+            "task": self.dataset.task,
             "command": self.command,
             "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "data": {"name": self.dataset.name, "samples": self.count, "sha256": self.hash},
             "sequence": self.dataset.sequence,
-            "options": asdict(self.options),
+            "options": self.assessment.options(),
             "machine": {"cpu": cpu().name, "cores": os.cpu_count(), "threads": self.threads or "all"},
             "versions": {"python": platform.python_version(), **_versions()},
             "entries": [entry.public() for entry in self.entries],

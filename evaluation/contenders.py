@@ -13,7 +13,7 @@ from perception import engines
 from perception.engines import Engine, EngineError
 from perception.engines.runtimes import PRECISIONS, RUNTIMES, Progress, get_runtime
 from perception.engines.store import Record, Store
-from perception.evaluation.judge import make_judge
+from perception.evaluation.judge import find_judge
 
 REFERENCES = (("torch", "fp32"), ("onnxruntime", "fp32"))
 """What the others are held against; the second one where a model is an ONNX file, which torch does not run."""
@@ -78,7 +78,7 @@ def obtain(contender: Contender, directory: Path, threads: int, progress: Progre
         engine = _load(what, threads, where)
     except EngineError as error:
         progress(f"building, because {error}")
-        engines.build(*what, directory=where, judge=make_judge() if is_choice else None, progress=progress)
+        engines.build(*what, directory=where, judge=find_judge if is_choice else None, progress=progress)
         engine = engines.load(*what, threads, where)
     if not engine.config.weights and not contender.model.endswith(".onnx"):
         engine.close()

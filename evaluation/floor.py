@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from perception.engines.store import write_atomically
+from perception.evaluation.assessment import Estimate, Progress
 from perception.evaluation.datasets import data_hash
 from perception.evaluation.frames import Dataset, RGBDFrame
-from perception.evaluation.harness import Estimate
 
 LARGEST = 1000
 """Training frames beyond which evenly spread ones are taken."""
@@ -21,7 +20,7 @@ STEP = 4
 """The map is made of every fourth pixel: a median over hundreds of rooms is smooth."""
 
 
-def median_depth(training: Dataset, progress: Callable[[list[int]], Iterable[int]] = iter) -> np.ndarray:
+def median_depth(training: Dataset[RGBDFrame], progress: Progress = iter) -> np.ndarray:
     """The pixelwise median of the true depth of a training split, float32 metres, every `STEP`-th row and column.
 
     Broken frames, and those of another size than the first, are left out.
@@ -43,15 +42,13 @@ def median_depth(training: Dataset, progress: Callable[[list[int]], Iterable[int
     return np.nanmedian(np.stack(maps), axis=0)
 
 
-def _places(training: Dataset) -> list[int]:
+def _places(training: Dataset[RGBDFrame]) -> list[int]:
     """The frames that the median is of."""
     places = np.linspace(0, len(training) - 1, min(len(training), LARGEST)).round().astype(int)
     return [int(place) for place in np.unique(places)]
 
 
-def floor_of(
-    training: Dataset, folder: Path, progress: Callable[[list[int]], Iterable[int]] = iter
-) -> tuple[str, Estimate]:
+def floor_of(training: Dataset[RGBDFrame], folder: Path, progress: Progress = iter) -> tuple[str, Estimate]:
     """The hash of the frames that count, and their median as an estimate of every frame, which is kept in `folder`."""
     key = data_hash(training, places=_places(training))
     path = folder / f"floor-{key[:16]}.npy"

@@ -71,8 +71,8 @@ class Dataset(ABC, Generic[F]):
     """Frames whose truth is known, by number."""
 
     name: str
-    kind: ClassVar[str] = "depth"
-    """Of truth, and so of models that it can judge: "depth" or "boxes"."""
+    task: ClassVar[str] = "depth"
+    """Whose models it can judge, by what is true of its frames: "depth" or "detection"."""
 
     @property
     def sequence(self) -> bool:

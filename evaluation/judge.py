@@ -3,39 +3,63 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from perception.engines.acceptance import Predict
+from perception.engines.acceptance import Judge, Predict
+from perception.evaluation.assessment import Assessment, find_assessment
 from perception.evaluation.datasets import data_hash, data_root, find_dataset
 from perception.evaluation.frames import Dataset
-from perception.evaluation.harness import evaluate_depth
 from perception.tasks.config import ModelConfig
 
 FRAMES = 50
 """So many frames tell a loss of 0.01 apart, because definition and engine see the same ones."""
 
 
-class DepthJudge:
-    """delta1 on frames with true depth, evenly spread over a data set."""
+class DatasetJudge:
+    """A task's metric on frames whose truth is known, evenly spread over a data set."""
 
-    metric = "delta1"
-
-    def __init__(self, dataset: Dataset, frames: int = FRAMES) -> None:
-        self._dataset = dataset
+    def __init__(self, assessment: Assessment, dataset: Dataset[Any], frames: int = FRAMES) -> None:
+        self.metric = assessment.metric
+        self._assessment, self._dataset = assessment, dataset
         places = np.linspace(0, len(dataset) - 1, min(frames, len(dataset)))
         self._places = [int(place) for place in places.round()]
         self.data = f"{dataset.name} ({len(self._places)} frames, {data_hash(dataset, self._places)[:8]})"
 
     def score(self, predict: Predict, config: ModelConfig) -> float:
-        """Mean delta1 over the frames; NaN where nothing was predicted.
+        """The metric over the frames; NaN where nothing was predicted.
 
         Raises:
-            ValueError: a broken frame, or one without true depth.
+            ValueError: a broken frame, or one without truth.
         """
-        return evaluate_depth(predict, config, (self._dataset[place] for place in self._places))["delta1"]
+        frames = (self._dataset[place] for place in self._places)
+        return self._assessment.score(predict, config, self._dataset, frames)[self.metric]
 
 
-def make_judge(data: str = "clip", root: Path | None = None) -> DepthJudge:
-    """The judge of a data set by name or path; see `find_dataset`."""
-    return DepthJudge(find_dataset(data, data_root(root)))
+def find_judge(config: ModelConfig, data: str | None = None, root: Path | None = None) -> Judge | None:
+    """The judge of a model: on the data set of this name or path (see `find_dataset`), or else on the one that its task
+    ships. None: no data set is named, and its task ships none.
+
+    Raises:
+        ValueError: no such data set, or one that tells nothing of the model's task.
+    """
+    assessment = find_assessment(config.task)
+    name = data or assessment.judge_data
+    if name is None:
+        return None
+    dataset = find_dataset(name, data_root(root))
+    check_task(dataset, config)
+    return DatasetJudge(assessment(), dataset)
+
+
+def check_task(dataset: Dataset[Any], config: ModelConfig) -> None:
+    """Whether a data set can judge a model.
+
+    Raises:
+        ValueError: it is for models of another task.
+    """
+    if dataset.task != config.task:
+        raise ValueError(
+            f"{config.name} is for {config.task}, and {dataset.name} is for {dataset.task}; name other data"
+        )

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from perception.engines.acceptance import Predict
+from perception.evaluation.depth import predict_depth
 from perception.evaluation.frames import RGBDFrame
-from perception.evaluation.harness import predict_depth
 from perception.evaluation.rgbd_folder import IMAGE_SUFFIXES, RGBDWriter
 from perception.tasks.config import ModelConfig
 from perception.tasks.geometry import Camera

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from perception.engines.acceptance import Predict
 from perception.evaluation.datasets import Dataset, open_dataset
+from perception.evaluation.depth import evaluate_depth
 from perception.evaluation.frames import RGBDFrame
-from perception.evaluation.harness import evaluate_depth
 from perception.evaluation.rgbd_folder import RGBDFolder
 from perception.tasks.config import ModelConfig
 from perception.training.depth_data import Augmentation, Mixture, evened

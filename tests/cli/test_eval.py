@@ -66,7 +66,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_engines_are_compared(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text("# x\n<!-- results -->\n<!-- /results -->\n")
+    readme.write_text("# x\n<!-- results depth -->\n<!-- /results depth -->\n")
     arguments = ["eval", "says_two", "--data", data, "--out", str(tmp_path / "out"), "--readme", str(readme)]
     arguments += ["--engine", "torch:fp32", "openvino:int8", "--engine", "tensorrt"]
     assert main(arguments) == 0
@@ -103,7 +103,7 @@ def test_nothing_measured_is_an_error(data: str, tmp_path: Path, capsys: pytest.
     assert "nothing to measure" in capsys.readouterr().err
     (tmp_path / "plain.md").write_text("no markers")
     assert main([*arguments, "--readme", str(tmp_path / "plain.md")]) == 1
-    assert "no lines <!-- results -->" in capsys.readouterr().err
+    assert "no lines <!-- results depth -->" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*arguments, "--cap", "ten"])
     assert "write metres as MIN:MAX" in capsys.readouterr().err

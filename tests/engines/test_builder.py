@@ -118,7 +118,7 @@ class Dimmed(FakeRuntime):
 def test_an_engine_that_loses_accuracy_is_refused_with_figures_bound_and_what_to_do(model, frames, directory) -> None:
     _build(Dimmed(), model, frames, directory)  # without truth nobody notices
     with pytest.raises(EngineError, match="dimmed int8 loses accuracy") as caught:
-        _build(Dimmed(), model, frames, directory, judge=Truth())
+        _build(Dimmed(), model, frames, directory, judge=lambda _: Truth())
     figures = re.search(
         r"closeness is (0\.\d+) on one frame, and (1\.0+) in the float32 definition: "
         r"a drop of (0\.\d+), accepted is 0.01",
@@ -133,19 +133,19 @@ def test_an_engine_that_loses_accuracy_is_refused_with_figures_bound_and_what_to
 def test_accuracy_is_recorded_and_an_engine_without_it_is_measured_again(fake, model, frames, directory) -> None:
     lines: list[str] = []
     assert Store(directory).read(_build(fake, model, frames, directory)).accuracy is None
-    path = _build(fake, model, frames, directory, judge=Truth(), progress=lines.append)
+    path = _build(fake, model, frames, directory, judge=lambda _: Truth(), progress=lines.append)
     accuracy = Store(directory).read(path).accuracy
     assert accuracy and (accuracy.data, accuracy.metric, accuracy.reference) == ("one frame", "closeness", 1.0)
     assert 0 < accuracy.drop < 0.01
     assert any(line.startswith("closeness 0.99") and "on one frame" in line for line in lines)
-    _build(fake, model, frames, directory, judge=Truth(), progress=lines.append)
+    _build(fake, model, frames, directory, judge=lambda _: Truth(), progress=lines.append)
     assert lines[-1].endswith("is up to date")
 
 
 def test_the_table_of_auto_shows_accuracy_and_who_lost_it(fake, model, frames, directory) -> None:
     lines: list[str] = []
     runtimes = {"dimmed": Dimmed, "fake": lambda: fake}
-    build(model, frames=frames, directory=directory, runtimes=runtimes, judge=Truth(), progress=lines.append)
+    build(model, frames=frames, directory=directory, runtimes=runtimes, judge=lambda _: Truth(), progress=lines.append)
     table = next(line for line in lines if line.startswith("target")).splitlines()
     assert table[0].split()[-4:] == ["bound", "closeness", "drop", "note"]
     assert sum("loses accuracy" in line for line in table) == 1  # in fp32 parity refuses it
@@ -155,7 +155,7 @@ def test_the_table_of_auto_shows_accuracy_and_who_lost_it(fake, model, frames, d
 def test_a_definition_that_predicts_nothing_sets_no_standard(fake, model, frames, directory) -> None:
     judge = Truth()
     judge.right = np.full_like(judge.right, np.nan)
-    assert Store(directory).read(_build(fake, model, frames, directory, judge=judge)).accuracy is None
+    assert Store(directory).read(_build(fake, model, frames, directory, judge=lambda _: judge)).accuracy is None
 
 
 def test_layers_left_in_float_are_in_the_key(fake, model, frames, directory) -> None:

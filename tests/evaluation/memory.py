@@ -14,12 +14,14 @@ from perception.tasks.geometry import Camera
 CAMERA = Camera(64, 48, 60.0, 60.0, 31.5, 23.5)
 
 
-class MemoryDataset(Dataset):
+class MemoryDataset(Dataset[RGBDFrame]):
     """Frames at hand; a string instead of a frame is a broken sample with that message."""
 
     name = "memory"
 
-    def __init__(self, samples: Sequence[RGBDFrame | str], sequence: bool = False, training: Dataset | None = None):
+    def __init__(
+        self, samples: Sequence[RGBDFrame | str], sequence: bool = False, training: Dataset[RGBDFrame] | None = None
+    ):
         self.samples, self._sequence, self._training = samples, sequence, training
 
     @property
@@ -35,7 +37,7 @@ class MemoryDataset(Dataset):
     def files(self, index: int) -> tuple[Path, ...]:
         return ()
 
-    def training(self) -> Dataset | None:
+    def training(self) -> Dataset[RGBDFrame] | None:
         return self._training
 
     def __getitem__(self, index: int) -> RGBDFrame:

@@ -86,7 +86,7 @@ def boxes_of(frame: BoxFrame) -> list[list[float]]:
 def test_coco_keeps_names_crowds_and_areas(tmp_path: Path) -> None:
     path = write_coco(tmp_path / "set")
     for dataset in (open_dataset(tmp_path / "set"), open_dataset(path)):
-        assert isinstance(dataset, BoxDataset) and dataset.kind == "boxes" and dataset.name == "set val2017"
+        assert isinstance(dataset, BoxDataset) and dataset.task == "detection" and dataset.name == "set val2017"
         assert dataset.labels == ("cat", "dog") and len(dataset) == 2 and dataset.dropped == 1
         frame, empty = dataset[0], dataset[1]
         assert frame.name == "b" and frame.rgb.shape == (40, 60, 3) and tuple(frame.rgb[0, 0] > 128) == (0, 0, 1)

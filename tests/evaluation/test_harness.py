@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from memory import CAMERA, MemoryDataset, flat, says
 
+from perception.evaluation.depth import DepthAssessment, evaluate_depth, predict_depth
 from perception.evaluation.frames import RGBDFrame
-from perception.evaluation.harness import Options, evaluate_depth, network, predict_depth, run
-from perception.evaluation.results import ResultLog, summarise
+from perception.evaluation.harness import network, run
+from perception.evaluation.results import ResultLog
 from perception.evaluation.stability import half_view_change
 from perception.tasks.config import ModelConfig, Output
 from perception.tasks.depth_metrics import Rule
@@ -68,7 +69,9 @@ def test_depth_is_needed() -> None:
 
 def test_only_inference_is_timed() -> None:
     ticks = iter([5.0, 5.25])
-    metres, milliseconds = network(brightness, CONFIG, lambda: next(ticks))(flat(2.0))
+    metres, milliseconds = network(DepthAssessment(), brightness, CONFIG, MemoryDataset([]), lambda: next(ticks))(
+        flat(2.0)
+    )
     assert milliseconds == 250 and np.allclose(metres, 2)
 
 
@@ -83,8 +86,8 @@ BROKEN = [
 
 
 def test_broken_samples_are_named_and_counted(tmp_path: Path) -> None:
-    rows = run(says(2.0), MemoryDataset(BROKEN), 6, Options(), ResultLog(tmp_path / "log.jsonl", {}))
-    summary = summarise(rows)
+    rows = run(says(2.0), MemoryDataset(BROKEN), 6, DepthAssessment(), ResultLog(tmp_path / "log.jsonl", {}))
+    summary = DepthAssessment().summarise(rows)
     assert summary["samples"] == 6 and [broken["name"] for broken in summary["failed"]] == ["s1", "s2", "s3", "s4"]
     errors = [broken["error"] for broken in summary["failed"]]
     assert errors[0] == "s1 cannot be read" and "no true depth" in errors[1] and "registered" in errors[2]
@@ -94,11 +97,11 @@ def test_broken_samples_are_named_and_counted(tmp_path: Path) -> None:
 
 def test_all_broken_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="all 2 samples of memory are broken; the first: why"):
-        run(says(2.0), MemoryDataset(["why", "so"]), 2, Options(), ResultLog(tmp_path / "log.jsonl", {}))
+        run(says(2.0), MemoryDataset(["why", "so"]), 2, DepthAssessment(), ResultLog(tmp_path / "log.jsonl", {}))
 
 
 def test_the_rule_reaches_the_metrics(tmp_path: Path) -> None:
-    options = Options(Rule(max_depth=3.0))
+    options = DepthAssessment(Rule(max_depth=3.0))
     rows = run(says(9.0), MemoryDataset([flat(2.0)]), 1, options, ResultLog(tmp_path / "log.jsonl", {}))
     assert rows[0]["metrics"]["mae"] == 1, "clipped to the cap"
 
@@ -120,7 +123,7 @@ def wobbling(frame: RGBDFrame) -> tuple[np.ndarray, float]:
 
 @pytest.mark.parametrize("torn", [0, 15])
 def test_an_interrupted_run_goes_on_to_identical_numbers(tmp_path: Path, torn: int) -> None:
-    dataset, options = drive(), Options(half_view=True)
+    dataset, options = drive(), DepthAssessment(half_view=True)
     whole = run(wobbling, dataset, 5, options, ResultLog(tmp_path / "whole.jsonl", {"engine": "1"}))
     calls = []
 
@@ -149,6 +152,6 @@ def test_steadiness_of_a_sequence(tmp_path: Path) -> None:
 
     for estimate, expected in ((true, 0.0), (wobbling, 0.1)):
         log = ResultLog(tmp_path / f"{expected}.jsonl", {})
-        stability = summarise(run(estimate, drive(), 5, Options(), log))["stability"]
+        stability = DepthAssessment().summarise(run(estimate, drive(), 5, DepthAssessment(), log))["stability"]
         assert stability["change"] == pytest.approx(expected, abs=0.012)
         assert stability["flicker"] == pytest.approx(math.log1p(expected), abs=1e-5) and stability["pairs"] == 4

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from perception.evaluation.depth import DepthAssessment
 from perception.evaluation.frames import Dataset, RGBDFrame
-from perception.evaluation.judge import DepthJudge, make_judge
+from perception.evaluation.judge import DatasetJudge, find_judge
 from perception.tasks.config import ModelConfig, Output
 from perception.tasks.geometry import Camera
 
 CONFIG = ModelConfig("flat", "depth", (32, 32), (Output("depth", (1, 1, 32, 32), "m"),), size_divisor=2)
 
 
-class Walls(Dataset):
+class Walls(Dataset[RGBDFrame]):
     """Frame i shows a wall at 1 + i metres."""
 
     name = "walls"
@@ -37,7 +38,7 @@ def _flat(metres: float):
 
 
 def test_a_share_of_the_walls_is_hit() -> None:
-    judge = DepthJudge(Walls(), frames=5)  # at 1, 3, 5, 7 and 9 m
+    judge = DatasetJudge(DepthAssessment(), Walls(), frames=5)  # at 1, 3, 5, 7 and 9 m
     assert judge.data.startswith("walls (5 frames, ")
     assert judge.score(_flat(3.0), CONFIG) == pytest.approx(1 / 5)
     assert judge.score(_flat(8.0), CONFIG) == pytest.approx(2 / 5)
@@ -45,6 +46,7 @@ def test_a_share_of_the_walls_is_hit() -> None:
 
 
 def test_the_clip_is_the_default() -> None:
-    assert make_judge().data.startswith("clip (50 frames, ")
+    judge = find_judge(CONFIG)
+    assert judge and judge.data.startswith("clip (50 frames, ") and judge.metric == "delta1"
     with pytest.raises(ValueError, match="no data set 'nowhere'"):
-        make_judge("nowhere")
+        find_judge(CONFIG, "nowhere")

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from memory import MemoryDataset, flat, says
 
-from perception.evaluation.harness import Options, run
+from perception.evaluation.depth import DepthAssessment
+from perception.evaluation.harness import run
 from perception.evaluation.report import conditions, failures, markdown, readme_block, replace_block, write_report
-from perception.evaluation.results import ResultLog, difference, summarise
+from perception.evaluation.results import ResultLog
 from perception.evaluation.sheet import CAPTION, draw_sheet, pick_cases
 
 
@@ -21,10 +22,13 @@ from perception.evaluation.sheet import CAPTION, draw_sheet, pick_cases
 def report(tmp_path: Path) -> dict:
     """Two engines on a sequence of three samples, one of them broken, and an engine that could not be had."""
     dataset = MemoryDataset([flat(2.0), "cannot be read", flat(4.0)], sequence=True)
-    rows = {m: run(says(m), dataset, 3, Options(half_view=True), ResultLog(tmp_path / f"{m}", {})) for m in (2.0, 3.0)}
-    common = {"cost": (1_360_786, 366_400_000), "problem": "", "sheet": "a.png"}
+    rows = {
+        m: run(says(m), dataset, 3, DepthAssessment(half_view=True), ResultLog(tmp_path / f"{m}", {}))
+        for m in (2.0, 3.0)
+    }
+    common = {"cost": (1_360_786, 366_400_000), "problem": "", "sheet": "a.png", "plots": {}, "remarks": []}
     info = {"runtime": "torch 2.0-build", "bytes": 4_400_000}
-    summaries = {metres: summarise(found) for metres, found in rows.items()}
+    summaries = {metres: DepthAssessment().summarise(found) for metres, found in rows.items()}
     summaries[2.0]["latency_ms"] = {"p50": 12.34, "p99": 20.0}
     entries = [
         {"model": "m", "target": "torch", "precision": "fp32", "facts": info, "summary": summaries[2.0]} | common,
@@ -33,9 +37,10 @@ def report(tmp_path: Path) -> dict:
     ]
     for entry in entries:
         entry["difference"] = None
-    entries[1]["difference"] = difference(rows[3.0], rows[2.0])
+    entries[1]["difference"] = DepthAssessment().difference(rows[3.0], rows[2.0])
     entries[2] |= {"problem": "not installed | here", "sheet": ""}
     return {
+        "task": "depth",
         "command": "perception eval m --data memory",
         "date": "2026-01-02T03:04:05+00:00",
         "data": {"name": "memory", "samples": 3, "sha256": "abcdef0123456789ff"},
@@ -86,27 +91,29 @@ def test_failures_are_told_in_words(report: dict) -> None:
 
 
 def test_the_block_of_a_readme_is_replaced(report: dict) -> None:
-    text = "before\n<!-- results -->\nold\n<!-- /results -->\nafter\n"
-    once = replace_block(text, readme_block(report))
-    assert once.startswith("before\n<!-- results -->\n| model |") and once.endswith("<!-- /results -->\nafter\n")
+    text = "before\n<!-- results depth -->\nold\n<!-- /results depth -->\nafter\n"
+    once = replace_block(text, "depth", readme_block(report))
+    assert once.startswith("before\n<!-- results depth -->\n| model |") and once.endswith(
+        "<!-- /results depth -->\nafter\n"
+    )
     assert "old" not in once and "Some CPU" in once and "`perception eval m --data memory`" in once
-    assert replace_block(once, readme_block(report)) == once
-    with pytest.raises(ValueError, match="no lines <!-- results -->"):
-        replace_block("nothing", "table")
+    assert replace_block(once, "depth", readme_block(report)) == once
+    with pytest.raises(ValueError, match="no lines <!-- results depth -->"):
+        replace_block("nothing", "depth", "table")
 
 
 def test_the_sheet_shows_best_median_and_worst(tmp_path: Path) -> None:
     dataset = MemoryDataset([*(flat(2 + 0.25 * i) for i in range(7)), "broken"])
-    rows = run(says(2.0), dataset, 8, Options(), ResultLog(tmp_path / "log", {}))
-    cases = pick_cases(rows)
+    rows = run(says(2.0), dataset, 8, DepthAssessment(), ResultLog(tmp_path / "log", {}))
+    cases = pick_cases(rows, DepthAssessment())
     assert [(word, row["index"]) for word, row in cases] == [
         ("best", 0), ("best", 1), ("median", 2), ("median", 3), ("worst", 5), ("worst", 6),
     ]  # fmt: skip
-    assert [row["index"] for _, row in pick_cases(rows[:1])] == [0]
-    draw_sheet(tmp_path / "sheet.png", "m", rows, dataset, lambda frame: says(2.0)(frame)[0])
+    assert [row["index"] for _, row in pick_cases(rows[:1], DepthAssessment())] == [0]
+    draw_sheet(tmp_path / "sheet.png", "m", rows, dataset, DepthAssessment(), says(2.0))
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet.shape == (CAPTION + 6 * (CAPTION + 225), 1200, 3)
     image, error = sheet[2 * CAPTION + 100, 150], sheet[2 * CAPTION + 100, 1050]
     assert (image == 20).all() and (error == 0).all(), "the best case is without error"
     with pytest.raises(OSError, match="could not be written"):
-        draw_sheet(tmp_path / "absent" / "sheet.png", "m", rows, dataset, lambda frame: says(2.0)(frame)[0])
+        draw_sheet(tmp_path / "absent" / "sheet.png", "m", rows, dataset, DepthAssessment(), says(2.0))

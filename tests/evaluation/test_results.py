@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.evaluation.results import ResultLog, difference, half_interval, summarise
+from perception.evaluation.depth import DepthAssessment
+from perception.evaluation.results import ResultLog, half_interval
 from perception.tasks.depth_metrics import METRICS
 
 
@@ -54,7 +55,7 @@ def test_what_follows_a_torn_line_is_dropped(tmp_path: Path) -> None:
 
 def test_rows_are_summed_up() -> None:
     rows = [row(0, 0.5), row(1, 1.0, 1.5), {"index": 2, "name": "2", "error": "torn"}, row(3, 0.6)]
-    summary = summarise(rows)
+    summary = DepthAssessment().summarise(rows)
     assert summary["samples"] == 4 and summary["failed"] == [{"name": "2", "error": "torn"}]
     assert summary["metrics"]["delta1"] == pytest.approx(0.7)
     assert summary["ci95"]["delta1"] == pytest.approx(1.96 * np.std([0.5, 1, 0.6], ddof=1) / math.sqrt(3))
@@ -70,7 +71,7 @@ def test_a_broken_frame_interrupts_the_sequence() -> None:
         row(3, 1.0, scale=2.2, change=0.3, half_view={"shift": -0.01, "change": 0.04}),
     ]
     rows += [row(4, 1.0, half_view={"shift": shift, "change": 0.1}) for shift in (-0.03, 0.05)]
-    summary = summarise(rows)
+    summary = DepthAssessment().summarise(rows)
     assert summary["stability"] == pytest.approx({"change": 0.3, "flicker": math.log(1.1), "pairs": 1})
     assert summary["half_view"] == {"bias": -0.01, "shift": 0.03, "change": 0.1, "frames": 3}
 
@@ -81,6 +82,6 @@ def test_intervals() -> None:
 
 def test_differences_are_taken_sample_by_sample() -> None:
     broken = {"index": 1, "name": "1", "error": "torn"}
-    found = difference([row(0, 0.5), row(1, 0.0), row(2, 0.8)], [row(0, 0.6), broken, row(2, 0.9)])
+    found = DepthAssessment().difference([row(0, 0.5), row(1, 0.0), row(2, 0.8)], [row(0, 0.6), broken, row(2, 0.9)])
     assert found["delta1"] == pytest.approx(-0.1) and found["delta1_ci95"] == pytest.approx(0, abs=1e-9)
     assert found["rmse"] == 0

@@ -1,0 +1,33 @@
+"""Pieces of reports in Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table with a line of titles."""
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in row) + " |" for row in rows)
+
+
+def entry_name(entry: Mapping[str, Any]) -> str:
+    """E.g. "fastdepth openvino int8"."""
+    return " ".join(filter(None, (entry["model"], entry["target"], entry["precision"])))
+
+
+def interval(summary: Mapping[str, Any], name: str) -> str:
+    """A metric, and half its 95 % interval."""
+    return f"{summary['metrics'][name]:.3f} ± {summary['ci95'][name]:.3f}"
+
+
+def apart(difference: Mapping[str, float] | None, name: str) -> str:
+    """How far a metric is from the reference's, and half the 95 % interval of that."""
+    return f"{difference[name]:+.4f} ± {difference[f'{name}_ci95']:.4f}" if difference else "-"
+
+
+def percent(value: float) -> str:
+    """E.g. "4.20 %"."""
+    return "-" if math.isnan(value) else f"{100 * value:.2f} %"
