@@ -20,7 +20,8 @@ PAD_GRID = 8
 """Pixels of a network's image, of which the part that a padded view covers is a multiple: so do its corners lie on
 pixels of outputs of up to a quarter of the size."""
 DEPTH_MODEL = "fastdepth_mobilenet_v2"
-"""The depth model that runs where nobody names another; config/pipelines/depth_pipeline.yaml says it too."""
+DETECTION_MODEL = "mobiledet_cpu"
+"""The models that run where nobody names another; config/pipelines says them too."""
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,14 @@ class Detections:
     """What was found in an image, best first.
 
     `boxes` is float32 (N, 4): x1, y1, x2, y2 in pixels of the original image, whose edges are 0 and its width or
-    height; `scores` float32 (N,); `labels` int64 (N,), places in the config's `labels`.
+    height; `scores` float32 (N,); `labels` int64 (N,), places in the config's `labels`. `tracks` int64 (N,) are the
+    numbers that tracking gave the objects, 0 where it gave none yet; None without tracking.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
+    tracks: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -130,15 +132,18 @@ def colors(count: int) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, detections: Detections, labels: Sequence[str]) -> np.ndarray:
-    """A copy of `image` (BGR uint8) with the boxes, and above each its name and score."""
+    """A copy of `image` (BGR uint8) with the boxes, and above each its name, score and, where it has one, number."""
     picture = np.ascontiguousarray(image).copy()
     palette = colors(len(labels))
     scale = max(0.4, min(picture.shape[:2]) / 900)
-    for box, score, label in zip(detections.boxes[::-1], detections.scores[::-1], detections.labels[::-1], strict=True):
+    tracks = np.zeros(len(detections), int) if detections.tracks is None else detections.tracks
+    columns = detections.boxes, detections.scores, detections.labels, tracks
+    for box, score, label, track in zip(*(column[::-1] for column in columns), strict=True):
         color = tuple(map(int, palette[label]))
         x1, y1, x2, y2 = (round(float(value)) for value in box)
         cv2.rectangle(picture, (x1, y1), (x2, y2), color, max(1, round(2 * scale)))
-        _caption(picture, f"{labels[label]} {score:.2f}", (x1, y1), color, scale)
+        caption = f"{labels[label]} {score:.2f}" + (f" #{track}" if track else "")
+        _caption(picture, caption, (x1, y1), color, scale)
     return picture
 
 

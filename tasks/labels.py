@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
 COCO_LABELS = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
     "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
@@ -24,3 +30,36 @@ def coco_slots() -> tuple[str, ...]:
     for gap in _COCO_GAPS:
         names.insert(gap, UNUSED)
     return tuple(names)
+
+
+@lru_cache(maxsize=64)  # every frame asks again
+def chosen(names: str, labels: tuple[str, ...]) -> np.ndarray | None:
+    """Which of `labels` are named, bool (labels,); None where `names` is empty.
+
+    Args:
+        names: as in `labels`, separated by commas: a name may have spaces.
+
+    Raises:
+        ValueError: a name that is none of `labels`; the message says which are like it.
+    """
+    wanted = [name for name in (part.strip() for part in names.split(",")) if name]
+    for name in wanted:
+        if name not in labels:
+            raise ValueError(f"class {name!r} is unknown to the model; {_alike(name, labels)}")
+    if not wanted:
+        return None
+    result = np.array([label in wanted for label in labels])
+    result.flags.writeable = False
+    return result
+
+
+def _alike(name: str, labels: Sequence[str]) -> str:
+    """What may have been meant, or all that could be."""
+    known = [label for label in labels if label != UNUSED]
+    words = name.lower().split()
+    shared = [label for label in known if set(words) & set(label.lower().split())]
+    lower = {label.lower(): label for label in known}
+    alike = [lower[text] for text in difflib.get_close_matches(name.lower(), lower)]
+    if found := [repr(label) for label in dict.fromkeys([*alike, *shared])]:
+        return f"like it are {', '.join(found)} (separate names by commas)"
+    return f"accepted are, separated by commas: {', '.join(known)}"
