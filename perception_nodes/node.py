@@ -154,8 +154,9 @@ class BaseNode(LifecycleNode):
         return super().set_parameters_atomically(parameter_list)
 
     def _apply_parameters(self, parameter_list: list[Parameter]) -> SetParametersResult:
-        self.parameters = changed(self.parameters, self._ours(parameter_list), self.review)
-        self.adopt()
+        if ours := self._ours(parameter_list):  # rclpy asks about those of topics' QoS too
+            self.parameters = changed(self.parameters, ours, self.review)
+            self.adopt()
         return SetParametersResult(successful=True)
 
     def _ours(self, parameter_list: list[Parameter]) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""vision_msgs: detections and names of classes as messages, and the outputs that publish them.
+
+Version 4.0 and later, which apt has for Humble and all ROS 2 since; before, a box's centre had other fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass
+
+from perception.nodes.outputs import Output
+from perception.tasks.detection import Detections
+from perception.tasks.labels import UNUSED
+
+LATCHED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+"""Whoever subscribes later gets the newest too."""
+
+
+def detections_to_message(detections: Detections, labels: Sequence[str], header: Header) -> Detection2DArray:
+    """vision_msgs/Detection2DArray; `header` goes in as it is, into every detection too.
+
+    Each has one hypothesis, whose class_id is the name in `labels`, and as id its number if tracking gave it one.
+    """
+    message = Detection2DArray(header=header)
+    boxes = detections.boxes.astype(float)
+    centers, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    for index, label in enumerate(detections.labels):
+        detection = Detection2D(header=header)
+        hypothesis = ObjectHypothesisWithPose()
+        hypothesis.hypothesis.class_id = labels[label]
+        hypothesis.hypothesis.score = float(detections.scores[index])
+        detection.results = [hypothesis]
+        position = detection.bbox.center.position
+        position.x, position.y = map(float, centers[index])
+        detection.bbox.size_x, detection.bbox.size_y = map(float, sizes[index])
+        if detections.tracks is not None and detections.tracks[index]:
+            detection.id = str(detections.tracks[index])
+        message.detections.append(detection)
+    return message
+
+
+def labels_to_message(labels: Sequence[str], threshold: float, header: Header) -> LabelInfo:
+    """vision_msgs/LabelInfo: the place and name of every class that something can belong to."""
+    message = LabelInfo(header=header, threshold=threshold)
+    named = [(number, name) for number, name in enumerate(labels) if name != UNUSED]
+    message.class_map = [VisionClass(class_id=number, class_name=name) for number, name in named]
+    return message
+
+
+class DetectionsOutput(Output):
+    """vision_msgs/Detection2DArray. Nodes of the process get the `Detections`, the names of classes, and the header."""
+
+    message_type = Detection2DArray
+    exchanges = True
+
+    def publish(self, detections: Detections, labels: tuple[str, ...], header: Header) -> None:
+        """`detections` must not change any more; `labels` are names by number."""
+        self._exchange.send(self.topic, detections, labels, header)
+        if self._sends:
+            self._send(detections_to_message(detections, labels, header))
+
+
+class LabelsOutput(Output):
+    """vision_msgs/LabelInfo, latched."""
+
+    message_type = LabelInfo
+
+    def __init__(self, node: Node, topic: str, qos: QoSProfile = LATCHED) -> None:
+        super().__init__(node, topic, qos)
+        self._last: tuple[tuple[str, ...], float] | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """False: no image need be looked at for it."""
+        return False
+
+    def publish(self, labels: tuple[str, ...], threshold: float) -> None:
+        """Names of classes by number, and the score from which on something is reported, if they have changed."""
+        if self._last != (labels, threshold):
+            self._last = labels, threshold
+            self._send(labels_to_message(labels, threshold, Header(stamp=self._node.get_clock().now().to_msg())))
