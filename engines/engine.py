@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from perception.engines.errors import EngineError
-from perception.engines.key import make_key, sha256
+from perception.engines.key import file_identity, make_key
 from perception.engines.runtimes import RUNTIMES, Runtime, Session, get_runtime
 from perception.engines.store import Record, Store
 from perception.tasks.config import WEIGHTS_SUFFIX, ModelConfig
@@ -149,7 +149,7 @@ def _matching(store: Store, model: str, target: str, precision: str, size: tuple
     found: list[Record] = []
     broken: list[EngineError] = []
     name = str(Path(model).resolve()) if Path(model).is_file() else model
-    identity = sha256(Path(model).read_bytes()) if Path(model).is_file() else None
+    identity = file_identity(Path(model)) if Path(model).is_file() else None
     for path, record in store.records().items():
         if isinstance(record, EngineError):
             if path.name.startswith(f"{Path(model).stem}-"):
@@ -193,7 +193,7 @@ def _current_source(record: Record) -> str:
     """SHA-256 of what the engine would be built from now; the record's own where that is not on this machine."""
     path = Path(record.model)
     if path.is_absolute():
-        return sha256(path.read_bytes()) if path.is_file() else record.key.source
+        return file_identity(path) if path.is_file() else record.key.source
     entry = _listed(record)
     return record.key.source if entry is None else str(entry.get("weights_sha256", ""))
 

@@ -7,11 +7,16 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import yaml
 
 from perception.engines.runtimes import Runtime
 from perception.tasks.config import ModelConfig
+
+DESCRIPTIONS = (".yaml", ".yml")
+"""Suffixes of files that describe a model that was made elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,18 @@ def make_key(
 def sha256(data: bytes) -> str:
     """SHA-256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def file_identity(path: Path) -> str:
+    """SHA-256 of a model's file; of a description (see `perception.engines.foreign`) together with the file that it is
+    about, if that is there.
+    """
+    data = path.read_bytes()
+    if path.suffix in DESCRIPTIONS:
+        fields = yaml.safe_load(data)
+        about = path.parent / str(fields.get("file", "")) if isinstance(fields, dict) else path.parent
+        data += about.read_bytes() if about.is_file() else b""
+    return sha256(data)
 
 
 def hash_frames(frames: Iterable[np.ndarray]) -> str:

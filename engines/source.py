@@ -12,7 +12,7 @@ import onnx
 
 from perception.engines.errors import EngineError
 from perception.engines.graph import read, read_config
-from perception.engines.key import sha256
+from perception.engines.key import DESCRIPTIONS, sha256
 from perception.engines.precision import is_float32
 from perception.engines.rewrites import simplify
 from perception.tasks.config import WEIGHTS_SUFFIX, ModelConfig
@@ -47,16 +47,19 @@ class Source(Protocol):
 class OnnxSource:
     """An ONNX file with our metadata, exported by us or made elsewhere.
 
+    Args:
+        data: what to take for the file's content.
+
     Raises:
         EngineError: no ONNX file, not one of ours, or not in float32.
     """
 
     formats: tuple[Literal["onnx", "torch"], ...] = ("onnx",)
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, data: bytes | None = None) -> None:
         self.model = str(path.resolve())
         try:
-            data = path.read_bytes()
+            data = path.read_bytes() if data is None else data
         except OSError as error:
             raise EngineError(f"model file {path} cannot be read: {error.strerror}") from error
         self._plain = read(data, str(path))
@@ -92,9 +95,19 @@ class OnnxSource:
         return ort.InferenceSession(self._plain.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
+def _open_file(path: Path) -> OnnxSource:
+    if path.suffix not in DESCRIPTIONS:
+        return OnnxSource(path)
+    from perception.engines.foreign import ForeignSource  # which is an OnnxSource
+
+    return ForeignSource(path)
+
+
 def is_onnx(model: str) -> bool:
-    """Whether `model` means an ONNX file rather than a registered name or trained weights."""
-    return model.endswith(".onnx") or (not model.endswith(WEIGHTS_SUFFIX) and ("/" in model or Path(model).is_file()))
+    """Whether `model` means an ONNX file or the description of one, not a registered name or trained weights."""
+    if model.endswith(WEIGHTS_SUFFIX):
+        return False
+    return model.endswith((".onnx", *DESCRIPTIONS)) or "/" in model or Path(model).is_file()
 
 
 def open_source(model: str, size: tuple[int, int] | None = None) -> Source:
@@ -107,7 +120,7 @@ def open_source(model: str, size: tuple[int, int] | None = None) -> Source:
         from perception.engines.export import ModelSource  # PyTorch is wanted only where something is exported
 
         return ModelSource(model, size)
-    source = OnnxSource(Path(model))
+    source = _open_file(Path(model))
     if size and size != source.config.input_size:
         height, width = source.config.input_size
         raise EngineError(f"{model} was exported for {height}x{width}; another size needs another export")

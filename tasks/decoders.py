@@ -41,6 +41,13 @@ class Decoder(Protocol):
     def kind(self) -> str:
         """Its name in files."""
 
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the outputs that it reads."""
+
+    def classes(self, outputs: Outputs) -> int:
+        """How many classes of objects the outputs tell apart."""
+
     def candidates(self, outputs: Outputs, least: float, classes: np.ndarray | None) -> Candidates:
         """All that score `least` or more, of the classes that are true in bool (C,) (None: all)."""
 
@@ -76,6 +83,15 @@ class SsdDecoder:
         """See `grid_anchors`."""
         return grid_anchors(self.grids, self.shapes)
 
+    @property
+    def outputs(self) -> list[str]:
+        """See `Decoder.outputs`."""
+        return [self.box_output, self.score_output]
+
+    def classes(self, outputs: Outputs) -> int:
+        """See `Decoder.classes`."""
+        return _flat(outputs, self.score_output).shape[1] - self.background
+
     def candidates(self, outputs: Outputs, least: float, classes: np.ndarray | None) -> Candidates:
         """See `Decoder.candidates`."""
         return _select(_flat(outputs, self.score_output), self.score, self.background, least, classes)
@@ -93,6 +109,15 @@ class YoloxDecoder:
     strides: tuple[int, ...] = (8, 16, 32)
     output: str = "output"
     kind: ClassVar[str] = "yolox"
+
+    @property
+    def outputs(self) -> list[str]:
+        """See `Decoder.outputs`."""
+        return [self.output]
+
+    def classes(self, outputs: Outputs) -> int:
+        """See `Decoder.classes`."""
+        return _flat(outputs, self.output).shape[1] - 5
 
     def candidates(self, outputs: Outputs, least: float, classes: np.ndarray | None) -> Candidates:
         """See `Decoder.candidates`."""
@@ -156,17 +181,28 @@ class BoxDecoder:
                 "or share"
             )
 
+    @property
+    def outputs(self) -> list[str]:
+        """See `Decoder.outputs`."""
+        return list(dict.fromkeys([self.box_output, self.score_output]))
+
+    def classes(self, outputs: Outputs) -> int:
+        """See `Decoder.classes`."""
+        return self._scores(outputs).shape[1] - self.background
+
     def candidates(self, outputs: Outputs, least: float, classes: np.ndarray | None) -> Candidates:
         """See `Decoder.candidates`."""
-        raw = self._rows(outputs, self.score_output)
-        raw = raw[:, 4:] if self.score_output == self.box_output else raw
-        return _select(raw, self.score, self.background, least, classes)
+        return _select(self._scores(outputs), self.score, self.background, least, classes)
 
     def boxes(self, outputs: Outputs, size: tuple[int, int]) -> np.ndarray:
         """See `Decoder.boxes`."""
         boxes = self._rows(outputs, self.box_output)[:, :4][:, self.FORMS[self.form]]
         boxes = corners(boxes) if self.form == "cxcywh" else boxes
         return _scaled(boxes, size) if self.unit == "share" else boxes
+
+    def _scores(self, outputs: Outputs) -> np.ndarray:
+        raw = self._rows(outputs, self.score_output)
+        return raw[:, 4:] if self.score_output == self.box_output else raw
 
     def _rows(self, outputs: Outputs, name: str) -> np.ndarray:
         rows = _flat(outputs, name)
