@@ -184,7 +184,7 @@ def _put_normalisation_in_front(model: onnx.ModelProto, image: str, config: Mode
     shape = (1, 1, 1, 3) if channels_last else (1, 3, 1, 1)
     mean, std = np.array(config.mean, np.float32), np.array(config.std, np.float32)
     arrays = {"perception_scale": 1 / (255 * std), "perception_shift": -mean / std}
-    steps = [("Cast", [], {"to": TensorProto.FLOAT})]
+    steps: list[tuple[str, list[str], dict[str, Any]]] = [("Cast", [], {"to": TensorProto.FLOAT})]
     steps += [] if channels_last else [("Transpose", [], {"perm": [0, 3, 1, 2]})]
     for kind, name in (("Mul", "perception_scale"), ("Add", "perception_shift")):
         if kind == "Add" and not mean.any():
