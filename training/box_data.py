@@ -1,0 +1,228 @@
+"""Frames with boxes, augmented and batched for training. Every batch is a pure function of seed and step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from perception.evaluation.boxes import BoxDataset
+from perception.evaluation.frames import BoxFrame
+from perception.tasks.anchors import area
+from perception.tasks.config import GREY
+from perception.training.box_losses import IGNORED, NOTHING
+from perception.training.data import vary_color
+
+COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+"""Of which share of some object a crop must show, one of these is drawn; MobileDets were trained with the same."""
+TRIES = 20
+VISIBLE = 0.3
+"""An object of which a crop shows less, or not the centre, need not be found there."""
+SMALLEST = 2.0
+"""Pixels of the network's image: what is narrower or lower need not be found."""
+
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Image uint8 (height, width, 3) RGB, boxes float32 (N, 4) in its pixels, labels int64 (N,), `IGNORED` among them."""
+Window = tuple[float, float, float, float]
+"""x, y, width, height in an image's pixels; it may reach beyond the image."""
+
+
+@dataclass(frozen=True)
+class BoxAugmentation:
+    """How strongly a training frame is varied. Half of all are mirrored."""
+
+    crop: float = 0.6
+    """Share of frames of which a crop is seen, with an object in it (Liu et al., ECCV 2016, section 2.2)."""
+    smallest: float = 0.1
+    """Area of the smallest crop, as a share of the image."""
+    aspect: float = 2.0
+    """Largest factor between width and height of a crop, as shares of the image's."""
+    expand: float = 0.3
+    """Share of the frames without a crop that are laid into grey, which shows objects smaller than they are."""
+    largest: float = 3.0
+    """Largest factor between the grey image's sides and the frame's."""
+    turn: float = 0.0
+    """Share of frames that are turned, by a quarter to either side or upside down: for things seen from above."""
+    mosaic: float = 0.0
+    """Share of images that are made of four frames (Bochkovskiy et al., 2020, section 3.3)."""
+    color: float = 0.3
+    """Largest relative change of brightness, contrast and saturation; gamma and white balance change by half of it."""
+
+    def __post_init__(self) -> None:
+        for name in ("crop", "expand", "turn", "mosaic"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a share and must lie between 0 and 1")
+
+
+def augment(
+    frames: Sequence[BoxFrame], size: tuple[int, int], amount: BoxAugmentation, rng: np.random.Generator
+) -> Sample:
+    """One training image of size = (height, width): of one frame, or a mosaic of four."""
+    height, width = size
+    image = np.full((height, width, 3), GREY, np.uint8)
+    frames = [turned(frame, int(rng.integers(1, 4))) if rng.random() < amount.turn else frame for frame in frames]
+    if len(frames) == 1:
+        window = choose_window(frames[0], amount, rng)
+        boxes, labels = draw(frames[0], window, image, (0, 0, width, height), rng)
+    else:
+        x, y = (int(length * rng.uniform(0.35, 0.65)) for length in (width, height))
+        tiles = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
+        parts = []
+        for frame, tile in zip(frames, tiles, strict=True):
+            window = tile_window(frame, (tile[2] - tile[0]) / (tile[3] - tile[1]), rng)
+            parts.append(draw(frame, window, image, tile, rng))
+        boxes, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return vary_color(image, amount.color, rng) if amount.color else image, boxes, labels
+
+
+def turned(frame: BoxFrame, quarters: int) -> BoxFrame:
+    """The frame turned by quarters, against the clock."""
+    boxes = frame.boxes
+    for quarter in range(quarters):
+        width = frame.rgb.shape[1 - quarter % 2]
+        x1, y1, x2, y2 = boxes.T
+        boxes = np.stack([y1, width - x2, y2, width - x1], axis=1)
+    rgb = np.ascontiguousarray(np.rot90(frame.rgb, quarters))
+    return BoxFrame(rgb, boxes, frame.labels, frame.ignore, name=frame.name)
+
+
+def choose_window(frame: BoxFrame, amount: BoxAugmentation, rng: np.random.Generator) -> Window:
+    """What is shown of a frame: a crop, all of it with grey around, or just all of it."""
+    height, width = frame.rgb.shape[:2]
+    if rng.random() < amount.crop:
+        coverage = COVERAGES[rng.integers(len(COVERAGES))]
+        for _ in range(TRIES):
+            share, aspect = rng.uniform(amount.smallest, 1), amount.aspect ** rng.uniform(-1, 1)
+            w, h = (min(1.0, (share * ratio) ** 0.5) for ratio in (aspect, 1 / aspect))
+            x, y = rng.uniform(0, 1 - w), rng.uniform(0, 1 - h)
+            window = x * width, y * height, w * width, h * height
+            shown = _shown(frame.boxes, window)
+            if not len(shown) or shown.max() > 0 and shown.max() >= coverage:
+                return window
+    elif rng.random() < amount.expand:
+        factor = rng.uniform(1, amount.largest)
+        x, y = rng.uniform(0, factor - 1, 2)
+        return -x * width, -y * height, factor * width, factor * height
+    return 0.0, 0.0, float(width), float(height)
+
+
+def tile_window(frame: BoxFrame, aspect: float, rng: np.random.Generator) -> Window:
+    """A large crop of a frame with the tile's aspect (width / height), and with an object in it where there is one."""
+    height, width = frame.rgb.shape[:2]
+    longest = min(1.0, width / height / aspect)
+    h = longest * height * rng.uniform(0.6, 1)
+    w = h * aspect
+    window = rng.uniform(0, width - w), rng.uniform(0, height - h), w, h
+    for _ in range(TRIES):
+        if not len(frame.boxes) or _shown(frame.boxes, window).max() >= VISIBLE:
+            break
+        window = rng.uniform(0, width - w), rng.uniform(0, height - h), w, h
+    return window
+
+
+def draw(
+    frame: BoxFrame, window: Window, canvas: np.ndarray, place: tuple[int, int, int, int], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Show a window of a frame, mirrored or not, at a place (x1, y1, x2, y2) of a canvas; the boxes and labels there.
+
+    What the window shows beyond the frame stays as the canvas was.
+    """
+    left, top, right, bottom = place
+    x, y, w, h = window
+    scale = np.array([(right - left) / w, (bottom - top) / h])
+    height, width = frame.rgb.shape[:2]
+    # Whole pixels of the frame, and where their outer edges fall; at least one pixel either way.
+    x1, y1 = int(max(0, round(x))), int(max(0, round(y)))
+    x2, y2 = int(min(width, max(x1 + 1, round(x + w)))), int(min(height, max(y1 + 1, round(y + h))))
+    low = np.round((np.array([x1, y1]) - (x, y)) * scale).astype(int).clip(0)
+    high = np.round((np.array([x2, y2]) - (x, y)) * scale).astype(int).clip(None, (right - left, bottom - top))
+    low = np.minimum(low, high - 1)
+    # The boxes go with the pixels, wherever rounding has put those.
+    scale = (high - low) / (x2 - x1, y2 - y1)
+    boxes = ((frame.boxes.reshape(-1, 2, 2) - (x1, y1)) * scale + low).reshape(-1, 4)
+    tile = canvas[top:bottom, left:right]
+    shrinks = scale.min() < 0.8
+    tile[low[1] : high[1], low[0] : high[0]] = cv2.resize(
+        frame.rgb[y1:y2, x1:x2], tuple(int(side) for side in high - low),
+        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+    )  # fmt: skip
+    boxes, labels = _visible(boxes, frame, (low, high))
+    if rng.random() < 0.5:
+        tile[:] = tile[:, ::-1].copy()
+        boxes[:, [0, 2]] = (right - left) - boxes[:, [2, 0]]
+    return (boxes + (left, top, left, top)).astype(np.float32), labels
+
+
+def _visible(boxes: np.ndarray, frame: BoxFrame, edges: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes cut at the edges of what is shown, without those of which nothing is, and their labels."""
+    cut = np.clip(boxes, np.tile(edges[0], 2), np.tile(edges[1], 2))
+    share = area(cut) / area(boxes).clip(1e-6)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    inside = ((centres >= edges[0]) & (centres <= edges[1])).all(axis=1)
+    found = inside & (share >= VISIBLE) & ((cut[:, 2:] - cut[:, :2]).min(axis=1, initial=np.inf) >= SMALLEST)
+    labels = np.where(found & ~frame.ignore, frame.labels, IGNORED)
+    return cut[share > 0], labels[share > 0]
+
+
+def _shown(boxes: np.ndarray, window: Window) -> np.ndarray:
+    """Which share of each box lies within a window."""
+    x, y, w, h = window
+    return area(np.clip(boxes, (x, y, x, y), (x + w, y + h, x + w, y + h))) / area(boxes).clip(1e-6)
+
+
+@dataclass(frozen=True)
+class BoxMixture:
+    """Sources of training frames, read from disk whenever they are drawn.
+
+    `shares` is each source's in a batch; `chances` those of its frames (see `evened`), None where all are the same;
+    `places` are the classes of the network, int64, by a source's own numbers.
+    """
+
+    sources: Sequence[Sequence[BoxFrame] | BoxDataset]
+    shares: Sequence[float]
+    chances: Sequence[np.ndarray | None]
+    places: Sequence[np.ndarray]
+
+    def batch(
+        self, step: int, seed: int, count: int, size: tuple[int, int], amount: BoxAugmentation
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Images float (count, 3, *size) in [0, 1], boxes float (count, M, 4) as x1, y1, x2, y2 in shares of the image,
+        and labels int64 (count, M) of one step; lists that are shorter than M end with `NOTHING`."""
+        rng = np.random.default_rng((seed, step))
+        samples = []
+        for _ in range(count):
+            needed = 4 if rng.random() < amount.mosaic else 1
+            samples.append(augment([self._draw(rng) for _ in range(needed)], size, amount, rng))
+        images = torch.from_numpy(np.stack([image for image, _, _ in samples])).permute(0, 3, 1, 2).float() / 255
+        most = max(len(labels) for _, _, labels in samples)
+        boxes, labels = torch.zeros(count, most, 4), torch.full((count, most), NOTHING)
+        height, width = size
+        for place, (_, found, names) in enumerate(samples):
+            boxes[place, : len(found)] = torch.from_numpy(found / np.array([width, height, width, height], np.float32))
+            labels[place, : len(found)] = torch.from_numpy(names)
+        return images, boxes, labels
+
+    def _draw(self, rng: np.random.Generator) -> BoxFrame:
+        source = rng.choice(len(self.sources), p=np.asarray(self.shares) / np.sum(self.shares))
+        frames, chances = self.sources[source], self.chances[source]
+        index = rng.integers(len(frames)) if chances is None else rng.choice(len(frames), p=chances)
+        frame = frames[int(index)]
+        return BoxFrame(frame.rgb, frame.boxes, self.places[source][frame.labels], frame.ignore, name=frame.name)
+
+
+def evened(labels: Sequence[np.ndarray], amount: float) -> np.ndarray:
+    """Chances of frames, summing to 1, by which rare classes come more often than they were recorded.
+
+    Args:
+        labels: of each frame's objects.
+        amount: a frame's chance falls with this power of the number of frames that show its rarest class: 0 leaves all
+            frames alike, 1 all classes. Frames without objects count as a class of their own.
+    """
+    shown = [np.unique(frame) if len(frame) else np.array([-1]) for frame in labels]
+    classes, counts = np.unique(np.concatenate(shown), return_counts=True)
+    rarest = np.array([counts[np.searchsorted(classes, frame)].min() for frame in shown])
+    weights = rarest ** -float(amount)
+    return weights / weights.sum()
