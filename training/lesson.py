@@ -65,7 +65,7 @@ class Lesson(ABC, Generic[AnyRecipe]):
 
     def config(self) -> ModelConfig:
         """The config of the trained model."""
-        return model_config(self.recipe.model)
+        return model_config(self.recipe.model, **self.options())
 
     def entry(self, model: nn.Module) -> dict[str, Any]:
         """What the trained model's entry says beside weights, licence and metrics."""

@@ -1,0 +1,149 @@
+"""Detection as a lesson: frames with boxes, and the losses of anchors that answer for objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from perception.engines.acceptance import Predict
+from perception.evaluation.assessment import find_assessment
+from perception.evaluation.boxes import BoxDataset
+from perception.evaluation.datasets import open_dataset
+from perception.models import model_config
+from perception.tasks.anchors import corners
+from perception.tasks.config import ModelConfig
+from perception.tasks.decoders import SsdDecoder
+from perception.training.box_data import BoxAugmentation, BoxMixture, evened
+from perception.training.box_losses import detection_losses
+from perception.training.lesson import Forward, Lesson
+from perception.training.recipe import Recipe, Source
+
+
+@dataclass(frozen=True)
+class DetectionSource(Source):
+    """Images with boxes."""
+
+    even: float = 0.0
+    """How equally often classes come: 0 leaves all frames alike, 1 all classes; see `evened`."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.even <= 1:
+            raise ValueError(f"source {self.path}: even is {self.even}; it must lie between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionRecipe(Recipe):
+    """How a detector is trained. Its config gets the input size of the last stage, to which its anchors belong."""
+
+    sources: tuple[DetectionSource, ...]
+    labels: tuple[str, ...]
+    """Names of the classes that the detector tells apart; every class of the sources must be among them."""
+    augmentation: BoxAugmentation = BoxAugmentation()
+    box: float = 1.0
+    """Weight of the boxes' loss beside that of the classes."""
+    alpha: float = 0.75
+    """What an anchor with an object weighs in the classes' loss; one without weighs 1 - alpha. See `focal_loss`."""
+    gamma: float = 2.0
+    """How much less an answer counts the better it is."""
+
+
+class DetectionLesson(Lesson[DetectionRecipe]):
+    """What a detection recipe asks for.
+
+    Args:
+        mixture: the training frames.
+        evaluation: what is measured in the end; None leaves `measure` out.
+
+    Raises:
+        ValueError: a model whose boxes are not relative to anchors.
+    """
+
+    recipe_class = DetectionRecipe
+    workers = 2
+
+    def __init__(self, recipe: DetectionRecipe, mixture: BoxMixture, evaluation: BoxDataset | None = None) -> None:
+        super().__init__(recipe)
+        self.mixture, self.evaluation = mixture, evaluation
+        self._decoder = cache(self._find_decoder)
+        self._decoder(recipe.stages[0].size)
+
+    @classmethod
+    def open(cls, recipe: DetectionRecipe, data: Path, out: Path) -> DetectionLesson:
+        evaluation = _open(data / recipe.evaluate, "eval", recipe.labels)
+        datasets = [_open(data / source.path, source.split, recipe.labels) for source in recipe.sources]
+        chances = [
+            evened([dataset.annotation(index).labels for index in range(len(dataset))], source.even)
+            if source.even
+            else None
+            for dataset, source in zip(datasets, recipe.sources, strict=True)
+        ]
+        places = [np.array([recipe.labels.index(name) for name in dataset.labels]) for dataset in datasets]
+        mixture = BoxMixture(datasets, [source.share for source in recipe.sources], chances, places)
+        return cls(recipe, mixture, evaluation)
+
+    def batch(self, step: int) -> tuple[torch.Tensor, ...]:
+        """Images, boxes and labels: see `BoxMixture.batch`."""
+        stage = self.recipe.stage_at(step)
+        return self.mixture.batch(step, self.recipe.seed, stage.batch, stage.size, self.recipe.augmentation)
+
+    def sample(self, size: tuple[int, int]) -> torch.Tensor:
+        return self.mixture.batch(0, self.recipe.seed, 32, size, self.recipe.augmentation)[0]
+
+    def loss(
+        self, step: int, model: nn.Module, forward: Forward, images: torch.Tensor, *truth: torch.Tensor
+    ) -> torch.Tensor:
+        recipe, (boxes, labels) = self.recipe, truth
+        codes, logits = forward(images)
+        decoder = self._decoder((images.shape[2], images.shape[3]))
+        anchors = torch.from_numpy(corners(decoder.anchors)).to(images.device)
+        of_boxes, of_classes = detection_losses(
+            codes, logits, boxes, labels, anchors, decoder.coder, int(decoder.background), recipe.alpha, recipe.gamma
+        )
+        return recipe.box * of_boxes + of_classes
+
+    def options(self) -> dict[str, Any]:
+        return {"labels": self.recipe.labels}
+
+    def config(self) -> ModelConfig:
+        return model_config(self.recipe.model, self.recipe.stages[-1].size, **self.options())
+
+    def entry(self, model: nn.Module) -> dict[str, Any]:
+        return {"input_size": self.recipe.stages[-1].size, "options": self.options()}
+
+    def measure(self, predict: Predict, config: ModelConfig) -> dict[str, float]:
+        assert self.evaluation is not None
+        frames = tqdm(self.evaluation, desc="evaluate")
+        return find_assessment(config.task)().score(predict, config, self.evaluation, frames)
+
+    def _find_decoder(self, size: tuple[int, int]) -> SsdDecoder:
+        """Of the model for images of this size."""
+        decoder = model_config(self.recipe.model, size, **self.options()).decoder
+        if not isinstance(decoder, SsdDecoder):
+            raise ValueError(f"{self.recipe.model!r} cannot be trained: only detectors with anchors (ssd) can be yet")
+        return decoder
+
+
+LESSON = DetectionLesson
+
+
+def _open(path: Path, split: str, labels: tuple[str, ...]) -> BoxDataset:
+    """A data set with boxes.
+
+    Raises:
+        ValueError: it has none, or classes that are not among the labels.
+    """
+    dataset = open_dataset(path, split)
+    if not isinstance(dataset, BoxDataset):
+        raise ValueError(f"{path} has no boxes, which a detector is trained and measured with")
+    if unknown := [name for name in dataset.labels if name not in labels]:
+        raise ValueError(
+            f"{path} has classes that the recipe's labels lack: {', '.join(unknown)}; add them, or choose other data"
+        )
+    return dataset
