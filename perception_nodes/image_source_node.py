@@ -167,6 +167,8 @@ class ImageSourceNode(BaseNode):
                 self.statistics.time({"publish": time.monotonic() - start} | ({} if source.live else {"late": late}))
                 self._last = start
         except Exception as error:
+            if not self.context.ok():  # a signal shut ROS down in the middle of a frame
+                return
             if not self._stopped.is_set():
                 self.statistics.fail("failed", str(error))
                 self.get_logger().error(f"source {self.parameters.source} ends early: {error}")
