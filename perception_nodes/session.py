@@ -61,7 +61,7 @@ class Session:
         prepare()
         self._owns_ros = not rclpy.ok()
         if self._owns_ros:
-            rclpy.init()
+            rclpy.init(args=[])  # of the command line, name:=value is for the pipeline and remaps nothing here
         self._log = log
         log.mkdir(parents=True, exist_ok=True)
         self.observer: Any = observer()
