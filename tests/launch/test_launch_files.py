@@ -30,19 +30,25 @@ def test_a_launch_file_holds_nothing_of_its_own(path: Path) -> None:
     assert ast.unparse(statement) == f"return pipeline_launch({path.name.removesuffix('.launch.py')!r})"
 
 
-def test_the_depth_pipeline_takes_what_people_need() -> None:
+@pytest.fixture(params=pipeline_names())
+def name(request: pytest.FixtureRequest) -> str:
+    """A pipeline's."""
+    return str(request.param)
+
+
+def test_a_pipeline_takes_what_people_need(name: str) -> None:
     """Names that users, documents and scripts rely on."""
-    arguments = load_pipeline("depth_pipeline").arguments
+    arguments = load_pipeline(name).arguments
     needed = "image camera_info cameras image_transport model precision target threads source"
     assert {*needed.split(), *(argument.name for argument in HOST_ARGUMENTS)} <= arguments.keys()
 
 
 @pytest.fixture
-def description() -> Any:
-    """The depth pipeline's LaunchDescription, from its file."""
+def description(name: str) -> Any:
+    """The pipeline's LaunchDescription, from its file."""
     pytest.importorskip("launch_ros", reason="launch_ros is not installed (it is not among the ROS 2 wheels)")
-    path = ROOT / "launch" / "depth_pipeline.launch.py"
-    spec = importlib.util.spec_from_file_location("depth_pipeline_launch", path)
+    path = ROOT / "launch" / f"{name}.launch.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_launch", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -71,21 +77,21 @@ def command(context: Any, node: Any) -> list[str]:
     return [perform_substitutions(context, words) for words in node.cmd[1:] if all(hasattr(w, "text") for w in words)]
 
 
-def test_declared_arguments_are_those_of_the_yaml(description: Any) -> None:
+def test_declared_arguments_are_those_of_the_yaml(description: Any, name: str) -> None:
     declared = {argument.name: argument for argument in description.get_launch_arguments()}
-    ours = load_pipeline("depth_pipeline").arguments
+    ours = load_pipeline(name).arguments
     assert list(declared) == list(ours)
-    for name, argument in ours.items():
-        assert "".join(part.text for part in declared[name].default_value) == argument.default_text
-        assert declared[name].description.startswith(argument.description)
-        assert tuple(declared[name].choices or ()) == argument.choices
+    for key, argument in ours.items():
+        assert "".join(part.text for part in declared[key].default_value) == argument.default_text
+        assert declared[key].description.startswith(argument.description)
+        assert tuple(declared[key].choices or ()) == argument.choices
 
 
-def test_nodes_are_those_of_the_yaml(description: Any) -> None:
+def test_nodes_are_those_of_the_yaml(description: Any, name: str) -> None:
     from launch import LaunchContext
 
     given = {"source": "/data/clip", "threads": "2", "image": "/eye/image", "namespace": "robot", "log_level": "debug"}
-    pipeline = load_pipeline("depth_pipeline")
+    pipeline = load_pipeline(name)
     wanted = pipeline.nodes(pipeline.read(given))
     actions = started(description, **given)
     assert [action.node_executable for action in actions] == [node.executable for node in wanted]

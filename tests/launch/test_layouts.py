@@ -7,13 +7,27 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from perception.nodes.pipeline import load_pipeline
+from perception.nodes.pipeline import load_pipeline, pipeline_names
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
-TOPICS = {"/image", "/camera_info", "/depth", "/depth/camera_info", "/depth/points", "/depth/overlay", "/diagnostics"}
-SHOWN = {"/image", "/depth", "/depth/points", "/depth/overlay"}
+SHOWN = {
+    "depth": {"/image", "/depth", "/depth/points", "/depth/overlay"},
+    "detection": {"/image", "/detections/overlay"},
+}
+"""Topics of every layout, by task."""
+MORE = {"depth": {"/camera_info", "/depth/camera_info"}, "detection": {"/detections", "/labels"}}
+"""Those that Foxglove may have besides."""
+tasks = pytest.mark.parametrize("task", SHOWN)
+
+
+def test_every_pipeline_has_its_layouts_and_its_unit() -> None:
+    wanted = sorted(name.removesuffix("_pipeline") for name in pipeline_names())
+    for folder, pattern in (("rviz", "{}.rviz"), ("foxglove", "{}.json"), ("systemd", "perception-{}.service")):
+        assert sorted(path.name for path in (CONFIG / folder).iterdir()) == [pattern.format(name) for name in wanted]
+    assert sorted(SHOWN) == wanted
 
 
 def strings(content: Any) -> set[str]:
@@ -25,25 +39,29 @@ def strings(content: Any) -> set[str]:
     return {content} if isinstance(content, str) else set()
 
 
-def test_rviz_shows_the_topics_in_the_frame_of_the_camera() -> None:
-    layout = yaml.safe_load((CONFIG / "rviz" / "depth.rviz").read_text())["Visualization Manager"]
+@tasks
+def test_rviz_shows_the_topics_in_the_frame_of_the_camera(task: str) -> None:
+    layout = yaml.safe_load((CONFIG / "rviz" / f"{task}.rviz").read_text())["Visualization Manager"]
     topics = {display["Topic"]["Value"] for display in layout["Displays"] if "Topic" in display}
-    assert topics == SHOWN
-    assert layout["Global Options"]["Fixed Frame"] == load_pipeline("depth_pipeline").arguments["frame_id"].default
+    assert topics == SHOWN[task]
+    assert layout["Global Options"]["Fixed Frame"] == load_pipeline(f"{task}_pipeline").arguments["frame_id"].default
 
 
-def test_foxglove_shows_the_topics_and_lays_out_every_panel() -> None:
-    layout = json.loads((CONFIG / "foxglove" / "depth.json").read_text())
+@tasks
+def test_foxglove_shows_the_topics_and_lays_out_every_panel(task: str) -> None:
+    layout = json.loads((CONFIG / "foxglove" / f"{task}.json").read_text())
     topics = {text for text in strings(layout["configById"]) if text.startswith("/")}
-    assert SHOWN <= topics <= TOPICS
+    assert SHOWN[task] <= topics <= SHOWN[task] | MORE[task] | {"/diagnostics"}
     panels = {text for text in strings(layout["layout"]) if "!" in text}
     assert panels == set(layout["configById"])
 
 
-def test_the_systemd_unit_starts_a_pipeline_with_arguments_that_it_has() -> None:
-    text = (CONFIG / "systemd" / "perception-depth.service").read_text()
+@tasks
+def test_the_systemd_unit_starts_a_pipeline_with_arguments_that_it_has(task: str) -> None:
+    text = (CONFIG / "systemd" / f"perception-{task}.service").read_text()
     command = re.search(r"exec perception run (\w+) ([^'\n]+)'", text)
-    assert command
+    assert command and command[1] == f"{task}_pipeline"
     given = dict(word.split(":=") for word in command[2].split())
     pipeline = load_pipeline(command[1])
-    assert pipeline.nodes(pipeline.read(given))
+    (node,) = pipeline.nodes(pipeline.read(given))
+    assert f"perception engines build {node.parameters['model']}\n" in text

@@ -8,11 +8,10 @@ import pytest
 
 from perception.engines.runtimes import PRECISIONS, RUNTIMES
 from perception.nodes.composition import node_class
-from perception.nodes.depth_node import DepthParameters
 from perception.nodes.inputs import TRANSPORTS
 from perception.nodes.parameters import rules
 from perception.nodes.pipeline import HOST_ARGUMENTS, Pipeline, load_pipeline, pipeline_names
-from perception.tasks.config import DEPTH_MODEL
+from perception.tasks.config import DEPTH_MODEL, DETECTION_MODEL
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -146,17 +145,30 @@ def test_nodes_know_every_parameter_that_a_pipeline_gives_them(name: str) -> Non
             assert all(rule.accepts(choice) for choice in choices), f"{name}: {parameter} offers what is refused"
 
 
-def test_choices_are_those_of_the_engines_and_inputs() -> None:
-    arguments = load_pipeline("depth_pipeline").arguments
+@pytest.mark.parametrize("name", pipeline_names())
+def test_choices_are_those_of_the_engines_and_inputs(name: str) -> None:
+    arguments = load_pipeline(name).arguments
     assert set(arguments["target"].choices) == {"auto", *RUNTIMES}
     assert set(arguments["precision"].choices) == {"auto", *PRECISIONS}
     assert set(arguments["image_transport"].choices) == set(TRANSPORTS)
 
 
-def test_the_model_is_the_nodes_own() -> None:
-    assert load_pipeline("depth_pipeline").arguments["model"].default == DepthParameters().model == DEPTH_MODEL
+@pytest.mark.parametrize("name", pipeline_names())
+def test_defaults_are_the_nodes_own(name: str) -> None:
+    pipeline = load_pipeline(name)
+    node = pipeline.nodes(pipeline.read({}))[-1]
+    table = rules(node_class(node.executable).parameters_type)
+    for parameter, value in node.parameters.items():
+        if parameter in table:
+            assert value == table[parameter][2], f"{name}: {parameter}"
 
 
-def test_every_argument_is_described() -> None:
-    for argument in (*load_pipeline("depth_pipeline").arguments.values(), *HOST_ARGUMENTS):
+def test_the_models_are_those_that_others_run_too() -> None:
+    models = {name: load_pipeline(name).arguments["model"].default for name in pipeline_names()}
+    assert models == {"depth_pipeline": DEPTH_MODEL, "detection_pipeline": DETECTION_MODEL}
+
+
+@pytest.mark.parametrize("name", pipeline_names())
+def test_every_argument_is_described(name: str) -> None:
+    for argument in (*load_pipeline(name).arguments.values(), *HOST_ARGUMENTS):
         assert argument.description.endswith(".") and argument.read(argument.default_text) == argument.default
