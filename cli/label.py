@@ -1,4 +1,4 @@
-"""`perception label`: photographs with the depth that a model sees in them, to train another model on."""
+"""`perception label`: photographs with the depth or the boxes that a model sees in them, to train another model on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from pathlib import Path
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser("label", help="give photographs depth by a model, to train another one on")
+    parser = subparsers.add_parser("label", help="give photographs depth or boxes by a model, to train another one on")
     parser.add_argument("photographs", type=Path, help="folder of images, and of folders of them")
     parser.add_argument("--model", required=True, help="the teacher: registered name, trained weights or an ONNX file")
-    parser.add_argument("--out", required=True, help="new folder for RGB-D frames of the teacher's input size")
+    parser.add_argument(
+        "--out", required=True, help="new folder: RGB-D frames of the teacher's input size, or images with YOLO's texts"
+    )
     parser.add_argument("--target", default="auto", help="runtime of its engine, built where missing (default: auto)")
     parser.add_argument("--precision", default="fp32", help="of its engine (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of its engine; 0 (default): all cores")
+    parser.add_argument(
+        "--score", type=float, default=0.4, help="of a detector's boxes at least (default: %(default)s)"
+    )
     parser.add_argument("--limit", type=int, help="only so many photographs, drawn from all by --seed")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument("--licence", default="as the photographs", help="of the frames, kept with them")
@@ -27,8 +32,9 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from perception.evaluation.contenders import Contender, obtain
-    from perception.evaluation.labels import find_photographs, label, training_camera
+    from perception.evaluation.labels import find_photographs, label, label_boxes, training_camera, used_labels
     from perception.evaluation.rgbd_folder import RGBDWriter
+    from perception.evaluation.yolo import YoloWriter
 
     photographs = find_photographs(args.photographs)
     if args.limit is not None:
@@ -38,10 +44,16 @@ def run(args: argparse.Namespace) -> int:
         photographs = [photographs[place] for place in drawn]
     teacher = Contender(args.model, args.target, args.precision)
     with obtain(teacher, Path("out/label"), args.threads, lambda line: print(line, flush=True)) as engine:
-        camera = training_camera(engine.config)
+        config, progress = engine.config, tqdm(photographs, desc="label")
         command = shlex.join(["perception", *sys.argv[1:]])
-        writer = RGBDWriter(args.out, camera, 1.0, args.licence, command, compression=1)
-        broken = label(engine.run, engine.config, tqdm(photographs, desc="label"), writer)
+        writer: YoloWriter | RGBDWriter
+        if config.task == "detection":
+            labels = [config.labels[place] for place in used_labels(config)]
+            writer = YoloWriter(args.out, labels, args.licence, command)
+            broken = label_boxes(engine.run, config, progress, writer, args.score)
+        else:
+            writer = RGBDWriter(args.out, training_camera(config), 1.0, args.licence, command, compression=1)
+            broken = label(engine.run, config, progress, writer)
     for path in broken:
         print(f"not readable, left out: {path}")
     if not writer.count:

@@ -1,4 +1,4 @@
-"""Photographs with the depth that a trained network sees in them: RGB-D frames from which another one can learn."""
+"""Photographs with the depth or the boxes that a trained network sees in them, from which another one can learn."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from perception.engines.acceptance import Predict
 from perception.evaluation.depth import predict_depth
 from perception.evaluation.frames import RGBDFrame
 from perception.evaluation.rgbd_folder import IMAGE_SUFFIXES, RGBDWriter
+from perception.evaluation.yolo import YoloWriter
+from perception.tasks import detection as detection_task
 from perception.tasks.config import ModelConfig
-from perception.tasks.geometry import Camera
-from perception.tasks.image import resize
+from perception.tasks.geometry import Camera, Fit
+from perception.tasks.image import Image, preprocess, resize
+from perception.tasks.labels import UNUSED
 
 
 def find_photographs(folder: Path) -> list[Path]:
@@ -63,6 +66,39 @@ def label(predict: Predict, config: ModelConfig, photographs: Iterable[Path], wr
             continue
         frame = RGBDFrame(_cut(image[..., ::-1], (writer.camera.height, writer.camera.width)))
         writer.write_frame(frame.rgb, predict_depth(predict, config, frame).metres)
+    return broken
+
+
+def used_labels(config: ModelConfig) -> np.ndarray:
+    """Places of the classes that a detector can find, int64 (K,), in its order.
+
+    Raises:
+        ValueError: not a detector.
+    """
+    if config.task != "detection":
+        raise ValueError(f"{config.name} cannot label photographs with boxes: its task is {config.task!r}")
+    return np.array([place for place, label in enumerate(config.labels) if label != UNUSED], np.int64)
+
+
+def label_boxes(
+    predict: Predict, config: ModelConfig, photographs: Iterable[Path], writer: YoloWriter, score: float
+) -> list[Path]:
+    """Write each photograph with what a detector finds in it; returns those that cannot be read.
+
+    Args:
+        writer: of the detector's `used_labels`.
+        score: what scores less is not there.
+    """
+    used, broken = used_labels(config), []
+    for path in photographs:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            broken.append(path)
+            continue
+        height, width = image.shape[:2]
+        fit = Fit.of((height, width), config)
+        found = detection_task.parse(predict(preprocess(Image(image, "bgr8"), config, fit)), fit, config, score)
+        writer.write_image(path, found.boxes / (width, height, width, height), np.searchsorted(used, found.labels))
     return broken
 
 

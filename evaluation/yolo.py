@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +83,43 @@ class YoloBoxes(BoxDataset):
     def training(self) -> BoxDataset | None:
         """The split `train`."""
         return YoloBoxes(self.root, "train") if self.find(self.root, "train") else None
+
+
+class YoloWriter:
+    """Writes a new folder of images with boxes, all of its split `train`; `YoloBoxes` reads it.
+
+    Args:
+        licence, source: what the folder's data.yaml says of its content beside the names of the classes.
+
+    Raises:
+        ValueError: the folder exists already.
+    """
+
+    def __init__(self, folder: Path, labels: Sequence[str], licence: str, source: str) -> None:
+        if folder.exists():
+            raise ValueError(f"{folder} exists already; choose another folder, or remove it")
+        self.folder, self.count = folder, 0
+        self._images, self._texts = (folder / kind / "train" for kind in ("images", "labels"))
+        for part in (self._images, self._texts):
+            part.mkdir(parents=True)
+        about = {"path": ".", "train": "images/train", "names": list(labels), "licence": licence, "source": source}
+        (folder / "data.yaml").write_text(yaml.safe_dump(about, sort_keys=False))
+
+    def write_image(self, image: Path, boxes: np.ndarray, labels: np.ndarray) -> None:
+        """Add a copy of an image.
+
+        Args:
+            boxes: (N, 4), x1, y1, x2, y2 as shares of the image.
+            labels: int (N,), places in the folder's labels.
+        """
+        name = f"{self.count:06d}"
+        shutil.copyfile(image, self._images / f"{name}{image.suffix.lower()}")
+        centred = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
+        lines = [
+            f"{label} {' '.join(f'{value:.6f}' for value in box)}\n" for label, box in zip(labels, centred, strict=True)
+        ]
+        (self._texts / f"{name}.txt").write_text("".join(lines))
+        self.count += 1
 
 
 def _labels(root: Path) -> tuple[str, ...]:

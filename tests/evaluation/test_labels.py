@@ -1,4 +1,4 @@
-"""Photographs that a network has labelled: cut to its camera's aspect, depth where the image is, broken ones told."""
+"""Photographs that a network has labelled: depth where the image is, boxes with names, broken ones told."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import pytest
 from perception import engines
 from perception.cli.main import main
 from perception.engines import EngineError
-from perception.evaluation.labels import find_photographs, label, training_camera
+from perception.evaluation.labels import find_photographs, label, label_boxes, training_camera, used_labels
 from perception.evaluation.rgbd_folder import RGBDFolder, RGBDWriter
+from perception.evaluation.yolo import YoloBoxes, YoloWriter
 from perception.tasks.config import ModelConfig, Output
+from perception.tasks.decoders import BoxDecoder
+from perception.tasks.labels import UNUSED
 
 CONFIG = ModelConfig(
     name="redness",
@@ -56,6 +59,38 @@ def test_photographs_of_any_shape_become_frames(tmp_path: Path) -> None:
         assert frame.depth[:, :14] == pytest.approx(1.0, abs=0.2)  # the cut is in the middle, whatever the shape
         assert frame.depth[:, 18:] == pytest.approx(6.0, abs=0.3)
         assert frame.rgb[12, 28, 0] > 200  # RGB, as networks see it
+
+
+BOXES = ModelConfig(
+    name="boxes", task="detection", input_size=(24, 32), labels=("red", UNUSED, "black"),
+    outputs=(Output("boxes", (1, 2, 4), "share"), Output("scores", (1, 2, 3), "score")),
+    decoder=BoxDecoder(unit="share"),
+)  # fmt: skip
+
+
+def halves(image: np.ndarray) -> dict[str, np.ndarray]:
+    """The two halves of an image: surely black, and perhaps red."""
+    boxes = np.array([[[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]]], np.float32)
+    return {"boxes": boxes, "scores": np.array([[[0.0, 0.0, 0.9], [0.5, 0.0, 0.1]]], np.float32)}
+
+
+def test_photographs_get_the_boxes_that_a_detector_finds(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photograph(photos / "a" / "1.png", 128, 48)
+    photograph(photos / "b" / "1.png", 64, 200)
+    (photos / "b" / "broken.jpg").write_bytes(b"no image")
+    for score, names in ((0.4, ["black", "red"]), (0.6, ["black"])):
+        writer = YoloWriter(tmp_path / str(score), ["red", "black"], "none", "test")
+        broken = label_boxes(halves, BOXES, find_photographs(photos), writer, score)
+        assert [path.name for path in broken] == ["broken.jpg"] and writer.count == 2
+        frames = YoloBoxes(tmp_path / str(score), "train")
+        assert [[frames.labels[place] for place in frame.labels] for frame in frames] == [names, names]
+        assert [frame.rgb.shape for frame in frames] == [(48, 128, 3), (200, 64, 3)]
+        assert frames[0].boxes[0] == pytest.approx([0, 0, 64, 48], abs=1e-3)
+    with pytest.raises(ValueError, match="exists already"):
+        YoloWriter(tmp_path / "0.4", ["red"], "none", "test")
+    with pytest.raises(ValueError, match="redness cannot label photographs with boxes: its task is 'depth'"):
+        used_labels(CONFIG)
 
 
 def test_only_a_model_that_says_its_camera_can_label() -> None:
