@@ -87,11 +87,12 @@ def run(args: argparse.Namespace) -> int:
 def _cost(model: str) -> Cost | None:
     """Parameters and multiply-accumulates; None where this machine has not what counts them, as on a robot, and where
     they cannot be counted, since accuracy is worth as much without."""
+    from perception.engines.source import is_onnx, onnx_file
     from perception.evaluation.cost import graph_cost
 
     try:
-        if model.endswith(".onnx"):
-            return graph_cost(Path(model))
+        if is_onnx(model):
+            return graph_cost(onnx_file(Path(model)))
         from perception.models import count_macs, count_parameters, create_model, model_config
 
         definition = create_model(model, pretrained=False)

@@ -103,6 +103,19 @@ def _open_file(path: Path) -> OnnxSource:
     return ForeignSource(path)
 
 
+def onnx_file(path: Path) -> Path:
+    """The ONNX file itself, where `path` may be the description of one.
+
+    Raises:
+        EngineError: a description that cannot be read.
+    """
+    if path.suffix not in DESCRIPTIONS:
+        return path
+    from perception.engines.foreign import read_description
+
+    return path.parent / str(read_description(path)["file"])
+
+
 def is_onnx(model: str) -> bool:
     """Whether `model` means an ONNX file or the description of one, not a registered name or trained weights."""
     if model.endswith(WEIGHTS_SUFFIX):

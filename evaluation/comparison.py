@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from perception.engines import EngineError
 from perception.engines.device import cpu
+from perception.engines.key import DESCRIPTIONS
 from perception.evaluation.assessment import Assessment, Estimate
 from perception.evaluation.contenders import REFERENCES, Contender, facts, obtain
 from perception.evaluation.datasets import data_hash
@@ -113,7 +114,7 @@ class Comparison:
     def _name(self, model: str) -> str:
         """A file's by its stem, with its folder where another file is called so."""
         path = Path(model)
-        if path.suffix not in (".onnx", WEIGHTS_SUFFIX):
+        if path.suffix not in (".onnx", *DESCRIPTIONS, WEIGHTS_SUFFIX):
             return model
         taken = self.names.setdefault(path.stem, model)
         return path.stem if taken == model else f"{path.parent.name}/{path.stem}"

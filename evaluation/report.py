@@ -41,7 +41,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"# {assessment.title} on {report['data']['name']}",
         conditions(report),
         results_table(report),
-        *assessment.sections(measured, report["sequence"]),
+        *(assessment.sections(measured, report["sequence"]) if measured else ()),
         _remarks(measured),
         _problems(report["entries"]),
         *(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from perception.cli.main import main
 from perception.engines import EngineError
 from perception.evaluation.rgbd_folder import RGBDWriter
 from perception.tasks.config import ModelConfig, Output
+from perception.tasks.decoders import BoxDecoder
 from perception.tasks.geometry import Camera
 
 
@@ -143,3 +145,71 @@ def test_unknown_scenario_names_the_choices(capsys: pytest.CaptureFixture[str]) 
     pytest.importorskip("rclpy", reason="rclpy is not installed; the node cannot be measured without")
     assert main(["measure", "speed"]) == 1
     assert "unknown scenarios: speed; accepted: overhead, throughput" in capsys.readouterr().err
+
+
+class Marks(Says):
+    """An engine that finds a dog in the left half of every image."""
+
+    config = ModelConfig(
+        name="marks",
+        task="detection",
+        input_size=(32, 32),
+        outputs=(Output("boxes", (1, 1, 4), "share"), Output("scores", (1, 1, 2), "score")),
+        labels=("dog", "bat"),
+        decoder=BoxDecoder(unit="share"),
+        weights="marks",
+    )
+
+    def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        Says.runs += 1
+        boxes, scores = np.array([[[0, 0, 0.5, 1]]], np.float32), np.array([[[0.5, 0]]], np.float32)
+        return {"boxes": boxes, "scores": scores}
+
+
+@pytest.fixture
+def boxes(tmp_path: Path) -> str:
+    """Two images in YOLO's form: a dog in the left half, and one in the right half."""
+    for folder in ("rgb", "label"):
+        (tmp_path / "dogs" / "eval" / folder).mkdir(parents=True)
+    (tmp_path / "dogs" / "labels.txt").write_text("cat\ndog\n")
+    for name, x in (("a", 0.25), ("b", 0.75)):
+        cv2.imwrite(str(tmp_path / "dogs" / "eval" / "rgb" / f"{name}.png"), np.zeros((48, 64, 3), np.uint8))
+        (tmp_path / "dogs" / "eval" / "label" / f"{name}.txt").write_text(f"1 {x} 0.5 0.5 1\n")
+    return str(tmp_path / "dogs")
+
+
+def test_detectors_are_compared(
+    data: str, boxes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra `eval`)")
+    readme = tmp_path / "README.md"
+    blocks = (f"<!-- results {task} -->\nkept\n<!-- /results {task} -->\n" for task in ("depth", "detection"))
+    readme.write_text("".join(blocks))
+    arguments = ["eval", "marks", "--data", boxes, "--out", str(tmp_path / "out"), "--readme", str(readme)]
+    monkeypatch.setattr(engines, "load", Marks)
+    assert main([*arguments, "--engine", "torch:fp32", "openvino:int8"]) == 0
+    folder = tmp_path / "out" / "dogs-eval"
+    first, second = json.loads((folder / "report.json").read_text())["entries"]
+    assert first["summary"]["metrics"]["AP50"] == pytest.approx(51 / 101, abs=1e-4), "one of two is found, at first"
+    assert second["difference"]["mAP"] == 0 and "not looked for: bat" in first["remarks"][1]
+    assert {f"marks-torch-fp32{end}" for end in (".jsonl", ".png", "-curves.png")} < {p.name for p in folder.iterdir()}
+    table = readme.read_text()
+    assert (
+        table.count("kept") == 1 and "| marks | dogs eval, 2 | 0.50" in table and "By class" in capsys.readouterr().out
+    )
+    runs = Says.runs
+    assert main([*arguments, "--engine", "torch:fp32"]) == 0
+    assert Says.runs == runs + 1 + 2, "a warm-up and the pictures"
+    assert main([*arguments, "--engine", "torch:fp32", "--score-threshold", "0.6"]) == 0
+    assert "starts anew: options changed" in capsys.readouterr().out
+
+
+def test_models_need_data_of_their_task(
+    data: str, boxes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra `eval`)")
+    assert main(["eval", "says_two", "--data", boxes, "--out", str(tmp_path / "out")]) == 1
+    assert "says_two is for depth, and dogs eval is for detection; name other data" in capsys.readouterr().err
+    monkeypatch.setattr(engines, "load", Marks)
+    assert main(["eval", "marks", "--data", data, "--out", str(tmp_path / "out")]) == 1
+    assert "marks is for detection, and set is for depth" in capsys.readouterr().err

@@ -1,0 +1,342 @@
+"""Detections against true boxes: average precision, and how it is told."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from perception.engines.acceptance import Predict
+from perception.evaluation.assessment import Assessment, Sample
+from perception.evaluation.box_verdicts import SHOWN, Verdicts, draw, shown
+from perception.evaluation.frames import BoxFrame, Dataset
+from perception.evaluation.results import Row
+from perception.evaluation.tables import apart, entry_name, interval, table
+from perception.tasks import detection as detection_task
+from perception.tasks.config import ModelConfig
+from perception.tasks.detection import IOU, MOST, Detections
+from perception.tasks.geometry import Fit
+from perception.tasks.image import Image, preprocess
+from perception.tasks.labels import UNUSED
+
+if TYPE_CHECKING:
+    from perception.evaluation.average_precision import Evaluation
+
+LEAST_SCORE = 1e-8
+"""Average precision is over boxes of all scores; MobileDet was published with this threshold."""
+RESAMPLES = 200
+"""Draws of images for an interval."""
+REMEMBERED = 2
+"""An engine's evaluation, and its reference's."""
+NAMED = 12
+"""Classes that a remark names at most."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Detections, their labels as places in the data set's; `known` is bool (labels,): which ones the model knows."""
+
+    detections: Detections
+    known: np.ndarray
+
+
+def predict_boxes(
+    predict: Predict, config: ModelConfig, frame: BoxFrame, classes: np.ndarray, score: float, overlap: float, most: int
+) -> Detections:
+    """Detections of one frame, by the same steps as the node takes; the rest is as in `detection.parse`."""
+    image = Image(frame.rgb, "rgb8")
+    fit = Fit.of(image.size, config)
+    return detection_task.parse(predict(preprocess(image, config, fit)), fit, config, score, overlap, most, classes)
+
+
+class Shared:
+    """The classes of a model and of a data set, which are the same where they have the same name.
+
+    `places` is int64 (model's classes,), the place of each in the data set's labels, -1 where it has none.
+    """
+
+    def __init__(self, model: Sequence[str], data: Sequence[str]) -> None:
+        numbers = {name: place for place, name in enumerate(data)}
+        self.places = np.array([numbers.get(name, -1) if name != UNUSED else -1 for name in model], np.int64)
+        self.known = np.isin(np.arange(len(data)), self.places)
+        self.strangers = [name for name, place in zip(model, self.places, strict=True) if place < 0 and name != UNUSED]
+        self.missing = [name for name, known in zip(data, self.known, strict=True) if not known]
+
+
+@dataclass(frozen=True)
+class DetectionAssessment(Assessment[BoxFrame, Prediction]):
+    """Which boxes count. What the model does not know is missed, unless only `shared_classes` count."""
+
+    score_threshold: float = LEAST_SCORE
+    iou_threshold: float = IOU
+    most: int = MOST
+    shared_classes: bool = False
+
+    title: ClassVar[str] = "Detection"
+    metric: ClassVar[str] = "mAP"
+    columns: ClassVar[tuple[str, ...]] = ("mAP", "AP50", "AP75")
+    legend: ClassVar[str] = "image, truth, predictions, right green, wrong red, missed yellow"
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.score_threshold < 1 and 0 < self.iou_threshold <= 1 and self.most > 0):
+            raise ValueError(
+                f"score threshold {self.score_threshold}, overlap {self.iou_threshold} and {self.most} boxes are not "
+                "possible; accepted: 0 to 1 each, and 1 box or more"
+            )
+
+    @staticmethod
+    def add_arguments(parser: argparse._ArgumentGroup) -> None:
+        """See `Assessment`."""
+        parser.add_argument(
+            "--score-threshold", type=float, default=LEAST_SCORE, help="of boxes that count (default: %(default)s)"
+        )
+        parser.add_argument(
+            "--iou-threshold", type=float, default=IOU, help="of boxes that are doubles (default: %(default)s)"
+        )
+        parser.add_argument("--most", type=int, default=MOST, help="boxes of an image (default: %(default)s)")
+        parser.add_argument(
+            "--shared-classes", action="store_true", help="classes that the model does not know are not missed"
+        )
+
+    @classmethod
+    def from_arguments(cls, args: argparse.Namespace) -> DetectionAssessment:
+        """See `Assessment`."""
+        _average_precision()
+        return cls(args.score_threshold, args.iou_threshold, args.most, args.shared_classes)
+
+    def options(self) -> dict[str, Any]:
+        """See `Assessment`."""
+        return asdict(self)
+
+    def inference(
+        self, predict: Predict, config: ModelConfig, dataset: Dataset[Any]
+    ) -> Callable[[BoxFrame], Prediction]:
+        """See `Assessment`."""
+        shared = Shared(config.labels, _labels(dataset))
+        if not shared.known.any():
+            raise ValueError(
+                f"{config.name} and {dataset.name} have no class in common; the model knows {_some(shared.strangers)}, "
+                f"the data set {_some(shared.missing)}"
+            )
+
+        def infer(frame: BoxFrame) -> Prediction:
+            found = predict_boxes(
+                predict, config, frame, shared.places >= 0, self.score_threshold, self.iou_threshold, self.most
+            )
+            return Prediction(Detections(found.boxes, found.scores, shared.places[found.labels]), shared.known)
+
+        return infer
+
+    def remarks(self, config: ModelConfig, dataset: Dataset[Any]) -> list[str]:
+        """The classes that only one side has."""
+        shared = Shared(config.labels, _labels(dataset))
+        remarks = []
+        if shared.missing:
+            fate = "left out" if self.shared_classes else "counted as missed (--shared-classes leaves them out)"
+            remarks.append(f"classes that the model does not know, {fate}: {_some(shared.missing)}")
+        if shared.strangers:
+            remarks.append(f"classes that the data set does not have, not looked for: {_some(shared.strangers)}")
+        if dropped := getattr(dataset, "dropped", 0):
+            remarks.append(f"boxes of the data set without area in their image, which are left out: {dropped}")
+        return remarks
+
+    def measure(
+        self,
+        sample: Sample[BoxFrame, Prediction],
+        before: Sample[BoxFrame, Prediction] | None,
+        dataset: Dataset[Any],
+        infer: Callable[[BoxFrame], Prediction],
+    ) -> Row:
+        """`size` (height, width); `truth` and `found`, as `Evaluation` wants them, to seven digits; `counts` of the
+        boxes that a picture shows.
+        """
+        frame, prediction = sample.frame, sample.result
+        labels = _labels(dataset)
+        counts = prediction.known[frame.labels] if self.shared_classes else np.ones(len(frame.labels), bool)
+        found = prediction.detections
+        truth: dict[str, Any] = {
+            "boxes": _digits(frame.boxes[counts]),
+            "labels": [labels[label] for label in frame.labels[counts]],
+            "ignore": frame.ignore[counts].tolist(),
+        }
+        if frame.areas is not None:
+            truth["areas"] = _digits(frame.areas[counts])
+        return {
+            "size": list(frame.rgb.shape[:2]),
+            "truth": truth,
+            "found": {
+                "boxes": _digits(found.boxes),
+                "labels": [labels[label] for label in found.labels],
+                "scores": _digits(found.scores),
+            },
+            "counts": {name: len(boxes) for name, boxes in vars(Verdicts.of(frame, shown(found), counts)).items()},
+        }
+
+    def summary(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """`metrics` over all images and `classes`, see `Evaluation`; `ci95` of mAP and AP50: half the width of the
+        middle 95 % of what draws of as many images give.
+        """
+        evaluation = _evaluate(rows)
+        return {
+            "metrics": evaluation.metrics(),
+            "ci95": {name: _half_width(values) for name, values in evaluation.resampled(RESAMPLES).items()},
+            "classes": evaluation.by_class(),
+        }
+
+    def difference(self, rows: Sequence[Row], reference: Sequence[Row]) -> dict[str, float]:
+        """Of mAP and AP50. Both are of the same draws of images, so that small differences show."""
+        pairs = [
+            pair for pair in zip(rows, reference, strict=True) if "error" not in pair[0] and "error" not in pair[1]
+        ]
+        mine, other = (_evaluate([pair[side] for pair in pairs]) for side in (0, 1))
+        draws = mine.resampled(RESAMPLES), other.resampled(RESAMPLES)
+        found = {}
+        for name in ("mAP", "AP50"):
+            found[name] = mine.metrics()[name] - other.metrics()[name]
+            found[f"{name}_ci95"] = _half_width(draws[0][name] - draws[1][name])
+        return found
+
+    def score(
+        self, predict: Predict, config: ModelConfig, dataset: Dataset[Any], frames: Iterable[BoxFrame]
+    ) -> dict[str, float]:
+        """`Evaluation.metrics`, `mAP_ci95`, `AP50_ci95` and `frames`; mAP is NaN where nothing was found."""
+        infer = self.inference(predict, config, dataset)
+        rows = [self.measure(Sample(frame, infer(frame)), None, dataset, infer) for frame in frames]
+        if not rows:
+            raise ValueError("the data set is empty; nothing to evaluate")
+        summary = self.summary(rows)
+        nothing = {} if any(row["found"]["boxes"] for row in rows) else {self.metric: math.nan}
+        intervals = {f"{name}_ci95": value for name, value in summary["ci95"].items()}
+        return summary["metrics"] | nothing | intervals | {"frames": float(len(rows))}
+
+    def plot(self, rows: Sequence[Row], path: Path) -> dict[str, str]:
+        """Curves of precision over recall."""
+        try:
+            from perception.evaluation.detection_plots import draw_curves
+        except ImportError:
+            return {}
+        name = f"{path.name}-curves.png"
+        draw_curves(_evaluate(rows), path.with_name(name))
+        return {name: "Precision over recall"}
+
+    @staticmethod
+    def conditions(options: Mapping[str, Any], sequence: bool) -> str:
+        """See `Assessment`."""
+        which = "that the model knows" if options["shared_classes"] else "of the data set"
+        return (
+            f"the classes {which}; boxes that score {options['score_threshold']:g} or more, doubles by an overlap over "
+            f"{options['iou_threshold']:g} left out, at most {options['most']} an image. mAP, AP50, AP75, AR100: by "
+            "COCO's protocol (pycocotools); VOC AP50: the whole area under each class's curve, with the same matches. "
+            f"± half a 95 % interval of {RESAMPLES} draws of as many images with replacement, which takes images for "
+            "independent, as those of a video are not."
+        )
+
+    @staticmethod
+    def cells(summary: Mapping[str, Any]) -> tuple[str, ...]:
+        """See `columns`."""
+        return interval(summary, "mAP"), interval(summary, "AP50"), _figure(summary["metrics"]["AP75"])
+
+    @staticmethod
+    def sections(entries: Sequence[Mapping[str, Any]], sequence: bool) -> list[str]:
+        """See `Assessment`."""
+        names = ("mAP_small", "mAP_medium", "mAP_large", "AR100", "VOC_AP50")
+        head = ("engine", *(name.replace("_", " ") for name in names), "Δ mAP to fp32", "Δ AP50 to fp32")
+        lines = [
+            (
+                entry_name(entry),
+                *(_figure(entry["summary"]["metrics"][name]) for name in names),
+                *(apart(entry["difference"], name) for name in ("mAP", "AP50")),
+            )
+            for entry in entries
+        ]
+        return ["## Accuracy\n\n" + table(head, lines), _classes_section(entries)]
+
+    @staticmethod
+    def rank(row: Row) -> tuple[float, ...]:
+        """By the share of boxes that are right among those that are found or missed, then by how many there are."""
+        boxes = sum(row["counts"].values())
+        return -row["counts"]["right"] / boxes if boxes else -1.0, -boxes
+
+    @staticmethod
+    def caption(row: Row) -> str:
+        """See `Assessment`."""
+        counts = ", ".join(f"{name} {count}" for name, count in row["counts"].items())
+        return f"{counts} (score {SHOWN} or more)"
+
+    def pictures(self, sample: Sample[BoxFrame, Prediction], dataset: Dataset[Any]) -> list[np.ndarray]:
+        """See `legend`."""
+        return draw(sample.frame, shown(sample.result.detections), _labels(dataset))
+
+
+ASSESSMENT = DetectionAssessment
+
+
+def _labels(dataset: Dataset[Any]) -> tuple[str, ...]:
+    labels: tuple[str, ...] = dataset.labels  # type: ignore[attr-defined]
+    return labels
+
+
+def _average_precision() -> Any:
+    """The module of that name.
+
+    Raises:
+        ValueError: pycocotools is not installed.
+    """
+    try:
+        from perception.evaluation import average_precision
+    except ImportError as error:
+        raise ValueError("accuracy of detection needs pycocotools; install it: pip install pycocotools") from error
+    return average_precision
+
+
+_recent: list[tuple[list[Row], Evaluation]] = []
+
+
+def _evaluate(rows: Sequence[Row]) -> Evaluation:
+    """Of the rows that are not broken; the last ones are remembered, because a large data set takes a minute."""
+    good = [row for row in rows if "error" not in row]
+    for place, (known, _) in enumerate(_recent):
+        if len(known) == len(good) and all(map(operator.is_, known, good)):
+            _recent.insert(0, _recent.pop(place))
+            break
+    else:
+        _recent[REMEMBERED - 1 :] = []
+        _recent.insert(0, (good, _average_precision().Evaluation(good)))
+    return _recent[0][1]
+
+
+def _digits(values: np.ndarray) -> Any:
+    """As lists, without the digits that float32 does not have."""
+    return [_digits(value) if np.ndim(value) else float(f"{value:.7g}") for value in values]
+
+
+def _half_width(values: np.ndarray) -> float:
+    low, high = np.nanpercentile(values, (2.5, 97.5)) if np.isfinite(values).any() else (math.nan, math.nan)
+    return float(high - low) / 2
+
+
+def _figure(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return (", ".join(names[:NAMED]) or "none") + more
+
+
+def _classes_section(entries: Sequence[Mapping[str, Any]]) -> str:
+    """mAP and AP50 of each class, the engines side by side."""
+    objects = {name: values["objects"] for entry in entries for name, values in entry["summary"]["classes"].items()}
+    lines = []
+    for name, count in objects.items():
+        found = [entry["summary"]["classes"].get(name, {}) for entry in entries]
+        cells = (f"{_figure(one['mAP'])}, {_figure(one['AP50'])}" if one else "-" for one in found)
+        lines.append((name, f"{count:.0f}", *cells))
+    head = ("class", "objects", *(entry_name(entry) for entry in entries))
+    return "## By class: mAP, AP50\n\n" + table(head, lines)
