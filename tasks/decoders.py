@@ -51,9 +51,9 @@ class Decoder(Protocol):
     def candidates(self, outputs: Outputs, least: float, classes: np.ndarray | None) -> Candidates:
         """All that score `least` or more, of the classes that are true in bool (C,) (None: all)."""
 
-    def boxes(self, outputs: Outputs, size: tuple[int, int]) -> np.ndarray:
-        """All boxes, float32 (N, 4): x1, y1, x2, y2 in pixels of the network's image of size = (height, width); those
-        that the outputs do not tell are not finite."""
+    def boxes(self, outputs: Outputs, size: tuple[int, int], places: np.ndarray) -> np.ndarray:
+        """The boxes of these numbers, float32 (K, 4): x1, y1, x2, y2 in pixels of the network's image of size =
+        (height, width); what the outputs do not tell is not finite."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,10 @@ class SsdDecoder:
         """See `Decoder.candidates`."""
         return _select(_flat(outputs, self.score_output), self.score, self.background, least, classes)
 
-    def boxes(self, outputs: Outputs, size: tuple[int, int]) -> np.ndarray:
+    def boxes(self, outputs: Outputs, size: tuple[int, int], places: np.ndarray) -> np.ndarray:
         """See `Decoder.boxes`."""
-        return _scaled(corners(decode(_flat(outputs, self.box_output), self.anchors, self.coder)), size)
+        codes = _flat(outputs, self.box_output)[places]
+        return _scaled(corners(decode(codes, self.anchors[places], self.coder)), size)
 
 
 @dataclass(frozen=True)
@@ -126,17 +127,18 @@ class YoloxDecoder:
         found = _select(raw[places, 5:] * raw[places, 4:5], "none", False, least, classes)
         return dataclasses.replace(found, owners=places[found.owners])
 
-    def boxes(self, outputs: Outputs, size: tuple[int, int]) -> np.ndarray:
+    def boxes(self, outputs: Outputs, size: tuple[int, int], places: np.ndarray) -> np.ndarray:
         """See `Decoder.boxes`."""
-        raw = _flat(outputs, self.output)[:, :4]
+        raw = _flat(outputs, self.output)
         grid, stride = self._cells(size)
         if len(grid) != len(raw):
             raise ValueError(
                 f"output {self.output!r} has {len(raw)} places, but an image of {size[0]}x{size[1]} with strides "
                 f"{', '.join(map(str, self.strides))} has {len(grid)}; correct strides or input size"
             )
+        shift, growth = np.split(raw[places, :4], 2, 1)
         with np.errstate(over="ignore", invalid="ignore"):
-            return corners(np.concatenate([(raw[:, :2] + grid) * stride, np.exp(raw[:, 2:]) * stride], 1))
+            return corners(np.concatenate([shift + grid[places], np.exp(growth)], 1) * stride[places])
 
     def _cells(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Column and row (N, 2) of each cell, and its stride (N, 1)."""
@@ -194,9 +196,9 @@ class BoxDecoder:
         """See `Decoder.candidates`."""
         return _select(self._scores(outputs), self.score, self.background, least, classes)
 
-    def boxes(self, outputs: Outputs, size: tuple[int, int]) -> np.ndarray:
+    def boxes(self, outputs: Outputs, size: tuple[int, int], places: np.ndarray) -> np.ndarray:
         """See `Decoder.boxes`."""
-        boxes = self._rows(outputs, self.box_output)[:, :4][:, self.FORMS[self.form]]
+        boxes = self._rows(outputs, self.box_output)[places, :4][:, self.FORMS[self.form]]
         boxes = corners(boxes) if self.form == "cxcywh" else boxes
         return _scaled(boxes, size) if self.unit == "share" else boxes
 
@@ -260,13 +262,16 @@ def _select(raw: np.ndarray, score: str, background: bool, least: float, classes
         with np.errstate(invalid="ignore"):
             raw = np.exp(raw - raw.max(1, keepdims=True))
             raw = raw / raw.sum(1, keepdims=True)
-    raw = raw[:, 1:] if background else raw
-    # Few outputs pass; the sigmoid of those suffices.
-    owners, found = np.nonzero(raw >= (_logit(least) if score == "sigmoid" else least))
+    # Few outputs pass: the sigmoid of those suffices. NumPy finds them in one row ten times as fast as in many.
+    places = np.flatnonzero(raw >= (_logit(least) if score == "sigmoid" else least))
+    owners, found = np.divmod(places, raw.shape[1])
+    scores = raw.ravel()[places]
+    if background:
+        objects = found > 0
+        owners, found, scores = owners[objects], found[objects] - 1, scores[objects]
     if classes is not None:
         allowed = classes[found]
-        owners, found = owners[allowed], found[allowed]
-    scores = raw[owners, found]
+        owners, found, scores = owners[allowed], found[allowed], scores[allowed]
     if score == "sigmoid":
         with np.errstate(over="ignore"):
             scores = 1 / (1 + np.exp(-scores))

@@ -69,16 +69,18 @@ def parse(
         used = np.array([label != UNUSED for label in config.labels])
         classes = used if classes is None else used & classes
     found = decoder.candidates(outputs, score_threshold, classes)
-    boxes = decoder.boxes(outputs, config.input_size)
-    sound = np.isfinite(boxes).all(1)
-    if not sound.all():
-        good = sound[found.owners]
-        found = type(found)(found.owners[good], found.classes[good], found.scores[good])
-    kept = suppress(boxes, found.owners, found.scores, found.classes, iou_threshold, most)
-    placed = _placed(boxes[found.owners[kept]], fit)
+    first = np.diff(found.owners, prepend=-1) > 0  # of the candidates of a box
+    owners = np.cumsum(first) - 1
+    boxes = decoder.boxes(outputs, config.input_size, found.owners[first])
+    scores, labels = found.scores, found.classes
+    if not (sound := np.isfinite(boxes).all(1)).all():
+        good = sound[owners]
+        owners, scores, labels = owners[good], scores[good], labels[good]
+    kept = suppress(boxes, owners, scores, labels, iou_threshold, most)
+    placed = _placed(boxes[owners[kept]], fit)
     seen = area(placed) > 0
     kept = kept[seen]
-    return Detections(placed[seen], found.scores[kept], found.classes[kept].astype(np.int64))
+    return Detections(placed[seen], scores[kept], labels[kept].astype(np.int64))
 
 
 def _decoder(config: ModelConfig) -> Decoder:
@@ -111,7 +113,7 @@ def disagreement(
     places = np.unique(np.concatenate(strongest))
     owners = places // len(config.labels)
     mine, other = (side.ravel()[places] for side in sides)
-    boxes = [decoder.boxes(outputs, config.input_size)[owners] for outputs in (reference, candidate)]
+    boxes = [decoder.boxes(outputs, config.input_size, owners) for outputs in (reference, candidate)]
     overlap = np.array([pairwise_iou(a[None], b[None])[0, 0] for a, b in zip(*boxes, strict=True)])
     return float(np.mean(np.abs(mine - other) + mine * (1 - overlap)))
 

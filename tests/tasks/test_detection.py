@@ -166,7 +166,7 @@ def test_yolox_cells() -> None:
     assert found.boxes == pytest.approx(np.array([[x - 16, y - 12, x + 16, y + 12]]), abs=1e-3)
     assert found.scores == pytest.approx([0.72]) and found.labels.tolist() == [2]
     with pytest.raises(ValueError, match="126 places.*64x64.*84"):
-        decoder.boxes({"output": raw}, (64, 64))
+        decoder.boxes({"output": raw}, (64, 64), np.arange(3))
 
 
 @pytest.mark.parametrize(
