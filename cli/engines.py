@@ -31,6 +31,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--keep", action="append", default=[], metavar="LAYER", help="a layer that int8 leaves in float32"
     )
     building.add_argument("--keep-float", type=int, default=0, metavar="N", help="and the N that int8 harms most")
+    building.add_argument(
+        "--suppression",
+        default="auto",
+        help="where a detector's doubles are left out: graph, numpy or, where auto chooses, the faster one (default)",
+    )
     building.set_defaults(run=_build)
 
     comparing = actions.add_parser("sensitivity", help="which layers int8 harms, and which to leave in float32")
@@ -121,6 +126,7 @@ def _build(args: argparse.Namespace) -> int:
         calibration=args.calibration,
         judge=partial(find_judge, data=args.data, root=args.data_root),
         layers=layers,
+        suppression=args.suppression,
         progress=report,
     )
     report(f"engine: {path}")

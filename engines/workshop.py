@@ -13,7 +13,7 @@ import onnx
 from perception.engines.acceptance import Acceptance, Finding, FindJudge, Judge
 from perception.engines.errors import EngineError
 from perception.engines.frames import find_frames, load_frames, split
-from perception.engines.graph import to_bytes
+from perception.engines.graph import read, to_bytes
 from perception.engines.key import Key, hash_frames, make_key, sha256
 from perception.engines.precision import to_fp16
 from perception.engines.quantize import Statistics, calibrate, place_pairs
@@ -29,6 +29,8 @@ from perception.engines.runtimes import (
 from perception.engines.sensitivity import Bench
 from perception.engines.source import Source, open_source
 from perception.engines.store import Record
+from perception.engines.suppression import suppressed, with_suppression
+from perception.tasks.config import ModelConfig
 
 SENSITIVITY_FRAMES = 8
 
@@ -132,12 +134,12 @@ class Workshop:
             return place_pairs(self._float32, self._statistics, scheme, self.float_layers(scheme))
         return to_fp16(self._float32) if precision == "fp16" else self._float32
 
-    def key(self, runtime: Runtime, precision: str, graph: bytes) -> Key:
+    def key(self, runtime: Runtime, precision: str, graph: bytes, config: ModelConfig) -> Key:
         """The key of an engine that is built now."""
         return make_key(
             runtime,
             precision,
-            self.config,
+            config,
             source=self.source.identity,
             graph=sha256(graph),
             calibration=hash_frames(self.calibration) if precision == "int8" else "",
@@ -153,7 +155,25 @@ class EngineCandidate:
     runtime: Runtime
     precision: str
     threads: int = 0
+    suppresses: bool = False
+    """Whether the graph finds a detector's boxes itself; see `perception.engines.suppression`."""
     plan: bytes = field(default=b"", repr=False)
+
+    @cached_property
+    def config(self) -> ModelConfig:
+        """Of the engine: the model's, with other outputs where the graph suppresses."""
+        return suppressed(self.workshop.config) if self.suppresses else self.workshop.config
+
+    @cached_property
+    def graph(self) -> bytes:
+        """What is compiled."""
+        graph = self.workshop.graph(self.runtime, self.precision)
+        return to_bytes(with_suppression(read(graph))) if self.suppresses else graph
+
+    @property
+    def key(self) -> Key:
+        """Of the engine that is built now."""
+        return self.workshop.key(self.runtime, self.precision, self.graph, self.config)
 
     @property
     def target(self) -> str:
@@ -167,17 +187,15 @@ class EngineCandidate:
 
     def start(self) -> Session:
         """Compile, keep the plan, and load it."""
-        graph = self.workshop.graph(self.runtime, self.precision)
-        self.plan = self.runtime.compile(graph, self.precision, self.workshop.progress)
-        return self.runtime.load(self.plan, self.workshop.config, self.precision, self.threads)
+        self.plan = self.runtime.compile(self.graph, self.precision, self.workshop.progress)
+        return self.runtime.load(self.plan, self.config, self.precision, self.threads)
 
     def record(self, finding: Finding, milliseconds: float, now: float, chosen: bool) -> Record:
         """What the store keeps beside the plan."""
-        graph = self.workshop.graph(self.runtime, self.precision)
         return Record(
-            config=self.workshop.config,
+            config=self.config,
             model=self.workshop.source.model,
-            key=self.workshop.key(self.runtime, self.precision, graph),
+            key=self.key,
             plan="",
             plan_sha256="",
             parity=finding.disagreement,

@@ -130,7 +130,7 @@ class YoloxDecoder:
     def boxes(self, outputs: Outputs, size: tuple[int, int], places: np.ndarray) -> np.ndarray:
         """See `Decoder.boxes`."""
         raw = _flat(outputs, self.output)
-        grid, stride = self._cells(size)
+        grid, stride = self.cells(size)
         if len(grid) != len(raw):
             raise ValueError(
                 f"output {self.output!r} has {len(raw)} places, but an image of {size[0]}x{size[1]} with strides "
@@ -140,7 +140,7 @@ class YoloxDecoder:
         with np.errstate(over="ignore", invalid="ignore"):
             return corners(np.concatenate([shift + grid[places], np.exp(growth)], 1) * stride[places])
 
-    def _cells(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def cells(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Column and row (N, 2) of each cell, and its stride (N, 1)."""
         if size not in self._grids:
             grids, strides = [], []
@@ -211,7 +211,42 @@ class BoxDecoder:
         return rows.T if self.channels_first else rows
 
 
-DECODERS: Mapping[str, type[Any]] = {kind.kind: kind for kind in (SsdDecoder, YoloxDecoder, BoxDecoder)}
+@dataclass(frozen=True)
+class FoundDecoder:
+    """What `perception.engines.suppression` leaves to do: boxes (1, M, 4), scores (1, M) and classes (1, M) of what was
+    found, best first, and zeros behind it."""
+
+    least: float
+    """Score below which the graph drops boxes."""
+    threshold: float
+    """Overlap above which the graph drops the worse of two boxes of a class."""
+    kind: ClassVar[str] = "found"
+
+    @property
+    def outputs(self) -> list[str]:
+        """See `Decoder.outputs`."""
+        return ["found_boxes", "found_scores", "found_labels"]
+
+    def classes(self, outputs: Outputs) -> int:
+        """See `Decoder.classes`: as many as were seen so far."""
+        return int(outputs["found_labels"].max()) + 1
+
+    def candidates(self, outputs: Outputs, least: float, classes: np.ndarray | None) -> Candidates:
+        """See `Decoder.candidates`."""
+        scores, labels = outputs["found_scores"].ravel(), outputs["found_labels"].ravel().astype(np.int64)
+        owners = np.flatnonzero((scores >= least) & (scores > 0))
+        if classes is not None:
+            owners = owners[classes[labels[owners]]]
+        return Candidates(owners, labels[owners], scores[owners])
+
+    def boxes(self, outputs: Outputs, size: tuple[int, int], places: np.ndarray) -> np.ndarray:
+        """See `Decoder.boxes`."""
+        return outputs["found_boxes"].reshape(-1, 4)[places]
+
+
+DECODERS: Mapping[str, type[Any]] = {
+    kind.kind: kind for kind in (SsdDecoder, YoloxDecoder, BoxDecoder, FoundDecoder)
+}
 
 
 def make_decoder(fields: Mapping[str, Any]) -> Decoder:

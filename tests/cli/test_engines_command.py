@@ -104,6 +104,8 @@ def test_check_and_export(model: str, tmp_path: Path, capsys) -> None:
 
 def test_mistakes_are_one_sentence(tmp_path: Path, capsys) -> None:
     assert main(["engines", "build", "fastdepht", "--frames", str(tmp_path)]) == 1
+    assert "unknown model 'fastdepht'" in capsys.readouterr().err
+    assert main(["engines", "build", "fastdepth", "--frames", str(tmp_path)]) == 1
     assert "has 0 images" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["engines", "check", "fastdepth", "--size", "big"])
