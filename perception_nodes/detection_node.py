@@ -123,7 +123,11 @@ class DetectionNode(ModelNode):
         found = task.parse(outputs, job.fit, config, least, overlap, most, classes)
         if not parameters.tracking:
             return found
-        return tracker.update(found, stamp_of(job.frame), threshold, parameters.tracking_memory)
+        if not (stamp := stamp_of(job.frame)):
+            self.advise_once(
+                job.stream, "unstamped", "no object gets an id: the images have no stamps; set them in the driver"
+            )
+        return tracker.update(found, stamp, threshold, parameters.tracking_memory)
 
     def _tell_labels(self, topics: DetectionOutputs) -> None:
         assert self.engine

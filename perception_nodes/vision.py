@@ -1,6 +1,6 @@
 """vision_msgs: detections and names of classes as messages, and the outputs that publish them.
 
-Version 4.0 and later, which apt has for Humble and all ROS 2 since; before, a box's centre had other fields.
+Version 4.1 and later, which apt has for Humble and all ROS 2 since; before 4.0 a box's centre had other fields.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ BLUR = 0.05
 """Standard deviation of a box's place and size, as a share of the box, as ByteTrack has it."""
 SPEED = 2.0
 """That of the velocity of an object seen for the first time, in lengths of its own a second."""
-AGITATION = 1.0
+AGITATION = 2.0
 """That by which a velocity strays in a second, in lengths a second."""
 OVERLAP: Mapping[str, float] = {"high": 0.2, "low": 0.5, "new": 0.3}
 """Overlap (IoU) that a box needs with where a track should be: a box of high score, one of low score, and one of high

@@ -265,6 +265,18 @@ def test_tracking_is_off_unless_asked_for_and_can_be_switched(graph: Graph, mode
     assert ids == ["", "", "", "1", "1", ""]
 
 
+def test_images_without_stamps_cannot_be_followed_and_it_is_said_once(
+    graph: Graph, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(graph, model, tracking=True)
+    robot = graph.add(DetectionRobot("detections"))
+    monkeypatch.setattr(robot, "header", lambda number: Header(frame_id="camera_optical"))
+    for _ in range(3):
+        assert ask(graph, robot, 0, (LEFT, RED, 255)) == [("red thing", 1.0, LEFT, "")]
+    wait_until(lambda: robot.warnings(), what="the warning")
+    assert robot.warnings() == ["no object gets an id: the images have no stamps; set them in the driver"]
+
+
 def test_cameras_have_their_own_topics_and_objects(graph: Graph, model: str) -> None:
     node = start(graph, model, cameras="front rear", tracking=True)
     front, rear = (

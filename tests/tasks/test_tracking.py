@@ -88,6 +88,30 @@ def test_stamps_count_and_not_frames(hz: float) -> None:
     assert set(numbers[1:]) == {1}
 
 
+@pytest.mark.parametrize("hz", [10.0, 30.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_poor_detector_makes_no_new_objects(hz: float, seed: int) -> None:
+    """Four objects that wander, of which boxes jitter by 3 %, a tenth is missing and a fifth scores low."""
+    rng = np.random.default_rng(seed)
+    x, velocity = np.full(4, 300.0), rng.normal(0, 60, 4)
+    tracker, owner = Tracker(), {}
+    for index in range(round(10 * hz)):
+        velocity += rng.normal(0, 20 / np.sqrt(hz), 4)
+        x += velocity / hz
+        scores = np.where(rng.random(4) < 0.2, LOW, HIGH)
+        seen = [
+            (x[lane] + rng.normal(0, 1.2), 100 * lane + rng.normal(0, 1.8), scores[lane], 0)
+            for lane in range(4)
+            if rng.random() > 0.1
+        ]
+        found = tracker.update(detections(*seen), round(index / hz * SECOND), 0.5, 1.0)
+        assert found.tracks is not None
+        for y, number in zip(found.boxes[:, [1, 3]].mean(1), found.tracks, strict=True):
+            if number:
+                assert owner.setdefault(int(number), round(float(y) / 100)) == round(float(y) / 100)
+    assert sorted(owner.values()) == [0, 1, 2, 3], "one number each"
+
+
 def test_a_fast_object_is_followed_at_a_low_rate() -> None:
     """60 pixels an image, half as far again as it is wide: known once its velocity is."""
     xs = np.concatenate([np.arange(0, 60, 15), np.arange(60, 600, 15 * 1.0)])
