@@ -15,6 +15,7 @@ from perception.nodes.parameters import parameter
 from perception.nodes.vision import DetectionsOutput, LabelsOutput
 from perception.tasks import detection as task
 from perception.tasks.config import DETECTION_MODEL
+from perception.tasks.decoders import FoundDecoder
 from perception.tasks.detection import Detections
 from perception.tasks.geometry import Fit
 from perception.tasks.image import Image, to_color
@@ -60,6 +61,11 @@ class DetectionParameters(ModelParameters):
         maximum=60.0,
     )
 
+    @property
+    def least_score(self) -> float:
+        """Score from which on a box is of interest."""
+        return min(self.score_threshold, self.tracking_score) if self.tracking else self.score_threshold
+
 
 @dataclass(frozen=True)
 class DetectionOutputs:
@@ -82,8 +88,19 @@ class DetectionNode(ModelNode):
         super().__init__(name, **options)
 
     def review(self, parameters: DetectionParameters) -> None:
-        if self.engine:  # until then nobody knows the names
-            chosen(parameters.classes, self.engine.config.labels)
+        if not self.engine:  # until then nobody knows the names
+            return
+        config = self.engine.config
+        chosen(parameters.classes, config.labels)
+        if not isinstance(config.decoder, FoundDecoder):
+            return
+        least, overlap, most = config.decoder.least, config.decoder.threshold, config.outputs[0].shape[1]
+        wanted = parameters.least_score, parameters.nms_threshold, parameters.max_detections
+        if wanted[0] < least or wanted[1] > overlap or wanted[2] > most:
+            raise ValueError(
+                f"this engine itself drops what scores less than {least:g}, overlaps by more than {overlap:g} or comes "
+                f"after the best {most}; ask for no more than that, or build it with --suppression numpy"
+            )
 
     def try_out(self, outputs: Mapping[str, np.ndarray]) -> None:
         assert self.engine
@@ -115,19 +132,16 @@ class DetectionNode(ModelNode):
     def _found(self, job: Job, outputs: Mapping[str, np.ndarray], tracker: Tracker) -> Detections:
         assert self.engine
         parameters, config = self.parameters, self.engine.config
-        threshold = least = parameters.score_threshold
-        if parameters.tracking:
-            least = min(threshold, parameters.tracking_score)
         classes = chosen(parameters.classes, config.labels)
         most, overlap = parameters.max_detections, parameters.nms_threshold
-        found = task.parse(outputs, job.fit, config, least, overlap, most, classes)
+        found = task.parse(outputs, job.fit, config, parameters.least_score, overlap, most, classes)
         if not parameters.tracking:
             return found
         if not (stamp := stamp_of(job.frame)):
             self.advise_once(
                 job.stream, "unstamped", "no object gets an id: the images have no stamps; set them in the driver"
             )
-        return tracker.update(found, stamp, threshold, parameters.tracking_memory)
+        return tracker.update(found, stamp, parameters.score_threshold, parameters.tracking_memory)
 
     def _tell_labels(self, topics: DetectionOutputs) -> None:
         assert self.engine

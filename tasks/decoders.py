@@ -244,9 +244,7 @@ class FoundDecoder:
         return outputs["found_boxes"].reshape(-1, 4)[places]
 
 
-DECODERS: Mapping[str, type[Any]] = {
-    kind.kind: kind for kind in (SsdDecoder, YoloxDecoder, BoxDecoder, FoundDecoder)
-}
+DECODERS: Mapping[str, type[Any]] = {kind.kind: kind for kind in (SsdDecoder, YoloxDecoder, BoxDecoder, FoundDecoder)}
 
 
 def make_decoder(fields: Mapping[str, Any]) -> Decoder:

@@ -98,7 +98,7 @@ def scene(*objects: tuple[Box, int, int], size: tuple[int, int] = (480, 640)) ->
     return picture
 
 
-def build_extents(folder: Path, config: ModelConfig = CONFIG) -> str:
+def build_extents(folder: Path, config: ModelConfig = CONFIG, suppression: str = "numpy") -> str:
     """An engine of it in `folder`/engines; the model's name for nodes."""
     path = folder / f"{config.name}.onnx"
     path.write_bytes(to_bytes(extents(config)))
@@ -107,7 +107,7 @@ def build_extents(folder: Path, config: ModelConfig = CONFIG) -> str:
     for index in range(32):
         picture = scene(((2 * index, 20, 200 + 10 * index, 300), index % 3, 100 + index))
         cv2.imwrite(str(frames / f"{index:02}.png"), picture)
-    build(str(path), "onnxruntime", "fp32", frames=frames, directory=folder / "engines")
+    build(str(path), "onnxruntime", "fp32", frames=frames, directory=folder / "engines", suppression=suppression)
     return str(path)
 
 

@@ -179,6 +179,29 @@ def test_classes_are_checked_when_the_model_is_known(graph: Graph, model: str) -
     assert node.engine is not None
 
 
+def test_an_engine_that_leaves_doubles_out_itself_gives_the_same_and_is_asked_for_no_more(
+    graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "engines"))
+    node = start(graph, build_extents(tmp_path, suppression="graph"))
+    robot = graph.add(DetectionRobot("detections"))
+    found = ask(graph, robot, 1, (LEFT, RED, 204), (RIGHT, BLUE, 255))
+    assert found == [("blue", 1.0, RIGHT, ""), ("red thing", 0.8, LEFT, "")]
+    before = node.parameters
+    cases: list[dict[str, Any]] = [
+        {"score_threshold": 0.04},
+        {"nms_threshold": 0.7},
+        {"max_detections": 101},
+        {"tracking": True, "tracking_score": 0.02},
+    ]
+    for values in cases:
+        (result,) = robot.set(NAME, together=True, **values)
+        assert not result.successful and "build it with --suppression numpy" in result.reason
+    assert node.parameters == before
+    assert robot.set(NAME, together=True, score_threshold=0.9, nms_threshold=0.5, max_detections=100)[0].successful
+    assert ask(graph, robot, 2, (LEFT, RED, 204), (RIGHT, BLUE, 255)) == [("blue", 1.0, RIGHT, "")]
+
+
 def test_a_model_without_a_decoder_is_refused_on_configure(
     graph: Graph, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
