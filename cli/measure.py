@@ -1,4 +1,4 @@
-"""`perception measure`: what the depth node costs on this machine, scenario by scenario."""
+"""`perception measure`: what a node with a model costs on this machine, scenario by scenario."""
 
 from __future__ import annotations
 

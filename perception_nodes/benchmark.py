@@ -1,4 +1,4 @@
-"""What the depth node costs, measured on real topics: overhead, throughput, transport, chains, start, memory.
+"""What a node with a model costs, measured on real topics: overhead, throughput, transport, chains, start, memory.
 
 Every scenario starts the node as a process of its own, takes what it needs to compare with in the same run, and returns
 figures. Nothing is asserted here: a machine's figures are read by people.
@@ -24,10 +24,10 @@ from perception.nodes.chain import chain
 from perception.nodes.convert import image_from_message, image_to_message
 from perception.nodes.diagnostics import counts_of, engine_of, stages_of
 from perception.nodes.image_source_node import Pace
-from perception.nodes.rig import DEPTH, NAMESPACE, SETTLE, SOURCE, Counter, Figures, Rig
+from perception.nodes.rig import IMAGES, NAMESPACE, SETTLE, SOURCE, Counter, Figures, Rig
 from perception.nodes.session import Observer, Session
 from perception.nodes.sources import open_source
-from perception.tasks.depth import parse
+from perception.tasks import get_task
 from perception.tasks.durations import spread
 from perception.tasks.geometry import Fit
 from perception.tasks.image import preprocess
@@ -62,7 +62,8 @@ class Benchmark(Rig):
         with engines.load(self.model, self.target, self.precision, self.threads) as engine:
             fit = Fit.of(frames[0].image.size, engine.config)
             outputs = dict(engine.run(preprocess(frames[0].image, engine.config, fit)))
-            metres = np.zeros(fit.source, np.float32)
+            parse = get_task(engine.config.task).parse
+            memory = {"out": np.zeros(fit.source, np.float32)} if engine.config.task == "depth" else {}
             found: Figures = {}
             for name, period in (("at_30_hz", 1 / 30), ("in_a_row", 0.0)):
                 pace, durations = Pace(period), []
@@ -70,7 +71,7 @@ class Benchmark(Rig):
                     pace.wait(NEVER)
                     start = time.perf_counter()
                     preprocess(image_from_message(messages[number % len(messages)]), engine.config, fit)
-                    parse(outputs, fit, engine.config, out=metres)
+                    parse(outputs, fit, engine.config, **memory)
                     durations.append(time.perf_counter() - start)
                 found[name] = spread(durations).milliseconds()
         return found
@@ -104,7 +105,7 @@ class Benchmark(Rig):
 
     def transport(self, frames: int = 900, rate: float = 30.0) -> Figures:
         """Share of best-effort 640x480 images that reach another process, after matching."""
-        with Session(lambda: Counter("image", raw=False), self.out / "log") as session:
+        with Session(lambda: Counter(IMAGES, raw=False), self.out / "log") as session:
             self._start_source(session, rate)
             session.wait(lambda: session.observer.count_publishers(f"{NAMESPACE}/image"), 30, "the source's topic")
             time.sleep(SETTLE)
@@ -166,34 +167,34 @@ class Benchmark(Rig):
         return float(np.median(rates))
 
     def startup(self, rounds: int = 3) -> Figures:
-        """Seconds from exec of the node to its first depth map, engine built and source running."""
+        """Seconds from exec of the node to its first result, engine built and source running."""
         seconds = []
         for _ in range(rounds):
-            with Session(Counter, self.out / "log") as session:
+            with Session(lambda: Counter(self.node), self.out / "log") as session:
                 self._start_source(session, 30.0)
                 session.change_state(SOURCE)
                 time.sleep(SETTLE)
                 start = time.monotonic()
                 self._start_node(session, self.threads)
-                session.wait(lambda: session.observer.arrivals, 60, "the first depth map")
+                session.wait(lambda: session.observer.arrivals, 60, "the first result")
                 seconds.append(session.observer.arrivals[0] - start)
         return {"seconds": [round(value, 2) for value in seconds]}
 
     def memory(self, rounds: int = 24) -> Figures:
         """Resident memory of the node while it serves, and how it grows over rounds of cleanup and configure: medians
         of five rounds, the last ones less those after the third, because new threads take new parts of the heap."""
-        with Session(Counter, self.out / "log") as session:
+        with Session(lambda: Counter(self.node), self.out / "log") as session:
             self._start_source(session, 30.0)
             process = psutil.Process(self._start_node(session, self.threads).pid)
             session.change_state(SOURCE)
-            session.wait(lambda: len(session.observer.arrivals) > 60, 60, "two seconds of depth")
+            session.wait(lambda: len(session.observer.arrivals) > 60, 60, "two seconds of results")
             serving = process.memory_info().rss
             after = []
             for number in range(rounds):
                 for transition in ("DEACTIVATE", "CLEANUP", "CONFIGURE", "ACTIVATE"):
-                    session.change_state(DEPTH, getattr(Transition, f"TRANSITION_{transition}"))
+                    session.change_state(self.node.full_name, getattr(Transition, f"TRANSITION_{transition}"))
                 session.observer.arrivals.clear()
-                session.wait(lambda: len(session.observer.arrivals) > 10, 30, f"depth in round {number}")
+                session.wait(lambda: len(session.observer.arrivals) > 10, 30, f"results in round {number}")
                 after.append(round(process.memory_info().rss / 2**20, 1))
         return {
             "serving_mib": round(serving / 2**20, 1),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from lifecycle_msgs.msg import Transition
 
-from perception.nodes.rig import DEPTH, NAMESPACE, SETTLE, Counter, Figures, Rig
+from perception.nodes.rig import NAMESPACE, SETTLE, Counter, Figures, Rig
 from perception.nodes.session import Session
 
 FLOOD = 300.0
@@ -27,7 +27,7 @@ class Faults(Rig):
     """Ends of the node that nobody asked for, and those that somebody did."""
 
     def faults(self, rounds: int = 3) -> Figures:
-        """Seconds from SIGKILL in a flood to the next node's first depth map, and from SIGINT to the end of the process
+        """Seconds from SIGKILL in a flood to the next node's first result, and from SIGINT to the end of the process
         in each state, with its exit status."""
         states: dict[str, Callable[[Session], None]] = {
             f"starting for {seconds} s": lambda session, seconds=seconds: time.sleep(seconds)  # type: ignore[misc]
@@ -35,9 +35,9 @@ class Faults(Rig):
         }
         states |= {
             "not configured": lambda session: session.wait(
-                lambda: session.observer.count_publishers(f"{DEPTH}/transition_event"), 60, "the node"
+                lambda: session.observer.count_publishers(f"{self.node.full_name}/transition_event"), 60, "the node"
             ),
-            "inactive": lambda session: session.change_state(DEPTH, Transition.TRANSITION_CONFIGURE),
+            "inactive": lambda session: session.change_state(self.node.full_name, Transition.TRANSITION_CONFIGURE),
             "without images": lambda session: session.wait(
                 lambda: session.observer.count_subscribers(f"{NAMESPACE}/image"), 60, "the node"
             ),
@@ -46,28 +46,28 @@ class Faults(Rig):
             "beside a stalled reader": self._serve_stalled,
         }
         return {
-            "killed_to_next_depth_s": [self._replaced() for _ in range(rounds)],
+            "killed_to_next_result_s": [self._replaced() for _ in range(rounds)],
             "interrupted": {name: self._end(name, state) for name, state in states.items()},
         }
 
     def _replaced(self) -> float:
-        with Session(Counter, self.out / "log") as session:
+        with Session(lambda: Counter(self.node), self.out / "log") as session:
             process = self._start_node(session, self.threads)
             self._serve(session, FLOOD)
             killed = time.monotonic()
             process.send_signal(signal.SIGKILL)
             process.wait()
-            session.processes.pop("depth_node")  # its end is no surprise
+            session.processes.pop(self.node.executable)  # its end is no surprise
             self._start_node(session, self.threads)
 
             def next_arrival() -> float | None:
                 return next((time for time in list(session.observer.arrivals) if time > killed + ON_THE_WAY), None)
 
-            return round(session.wait(next_arrival, 60, "depth once more") - killed, 2)
+            return round(session.wait(next_arrival, 60, "a result once more") - killed, 2)
 
     def _end(self, name: str, state: Callable[[Session], None]) -> Figures:
         """Seconds from the interrupt to the end, None if it did not come, and the exit status."""
-        with Session(Counter, self.out / "log") as session:
+        with Session(lambda: Counter(self.node), self.out / "log") as session:
             waits = {"autostart": False} if name in ("not configured", "inactive") else {}
             process = self._start_node(session, self.threads, waits)
             state(session)
@@ -78,13 +78,13 @@ class Faults(Rig):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(HANGS)
                 seconds = round(time.monotonic() - begin, 2)
-                session.processes.pop("depth_node")
+                session.processes.pop(self.node.executable)
             return {"seconds": seconds, "status": process.returncode}
 
     def _serve(self, session: Session, rate: float) -> None:
-        """Until depth maps have come for a while."""
+        """Until results have come for a while."""
         session.start("feeder", {"source": self.source, "rate": rate}, namespace=NAMESPACE)
-        session.wait(lambda: session.observer.arrivals, 60, "the first depth map")
+        session.wait(lambda: session.observer.arrivals, 60, "the first result")
         time.sleep(SETTLE)
 
     def _serve_stalled(self, session: Session) -> None:

@@ -1,4 +1,4 @@
-"""What the depth node does with more input than it can take, in bursts, and beside a reader that stands still."""
+"""What a node with a model does with more input than it can take, in bursts, and beside a reader that stands still."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What measurements of the depth node share: the node, what feeds and reads it, each a process of its own."""
+"""What measurements of a node with a model share: the node, what feeds and reads it, each a process of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import psutil
 import rclpy
 from lifecycle_msgs.msg import Transition
 from sensor_msgs.msg import Image as ImageMessage
+from vision_msgs.msg import Detection2DArray
 
 from perception import engines
 from perception.nodes.inputs import SENSOR_DATA
@@ -23,7 +25,7 @@ from perception.tasks.config import DEPTH_MODEL
 from perception.tasks.messages import stamp_of
 
 NAMESPACE = "/benchmark"
-SOURCE, DEPTH = f"{NAMESPACE}/image_source_node", f"{NAMESPACE}/depth_node"
+SOURCE = f"{NAMESPACE}/image_source_node"
 SETTLE = 1.0
 """Seconds for discovery and the first frames, which are not measured."""
 BARE_SECONDS = 6.0
@@ -35,15 +37,36 @@ input than the node can take lowers its rate: receiving what is dropped takes ti
 Figures = dict[str, Any]
 
 
-class Counter(Observer):
-    """Notes when messages of one topic arrive, in seconds of the steady clock; and their stamps, if not `raw`."""
+@dataclass(frozen=True)
+class Measured:
+    """The node of a task, and its main topic."""
 
-    def __init__(self, topic: str = "depth", raw: bool = True) -> None:
+    executable: str
+    topic: str
+    message_type: type[Any]
+
+    @property
+    def full_name(self) -> str:
+        """With its namespace, as its diagnostics have it."""
+        return f"{NAMESPACE}/{self.executable}"
+
+
+NODES = {
+    "depth": Measured("depth_node", "depth", ImageMessage),
+    "detection": Measured("detection_node", "detections", Detection2DArray),
+}
+IMAGES = Measured("image_source_node", "image", ImageMessage)
+
+
+class Counter(Observer):
+    """Notes when messages of a node's topic arrive, in seconds of the steady clock; and their stamps, if not `raw`."""
+
+    def __init__(self, of: Measured, raw: bool = True) -> None:
         super().__init__("counter", NAMESPACE)
         self.arrivals: list[float] = []
         self.stamps: list[int] = []
         self._raw = raw
-        self.create_subscription(ImageMessage, topic, self._on_message, SENSOR_DATA, raw=raw)
+        self.create_subscription(of.message_type, of.topic, self._on_message, SENSOR_DATA, raw=raw)
 
     def _on_message(self, message: Any) -> None:
         self.arrivals.append(time.monotonic())
@@ -52,15 +75,15 @@ class Counter(Observer):
 
 
 class Listener(Observer):
-    """Makes the node publish depth and lets it lie: what a reader does with it is not the node's cost.
+    """Makes a node publish its results and lets them lie: what a reader does with them is not the node's cost.
 
-    The middleware delivers every map; nobody takes them, because the node that subscribes is not spun.
+    The middleware delivers every message; nobody takes them, because the node that subscribes is not spun.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, of: Measured) -> None:
         super().__init__("listener", NAMESPACE)
-        self._reader = rclpy.create_node("depth_reader", namespace=NAMESPACE)
-        self._reader.create_subscription(ImageMessage, "depth", lambda message: None, SENSOR_DATA)
+        self._reader = rclpy.create_node("result_reader", namespace=NAMESPACE)
+        self._reader.create_subscription(of.message_type, of.topic, lambda message: None, SENSOR_DATA)
 
     def destroy_node(self) -> None:
         self._reader.destroy_node()
@@ -104,6 +127,12 @@ class Rig:
 
     def __post_init__(self) -> None:
         self._parameters = {"model": self.model, "target": self.target, "precision": self.precision}
+
+    @cached_property
+    def node(self) -> Measured:
+        """The node that runs the model."""
+        with engines.load(self.model, self.target, self.precision, self.threads) as engine:
+            return NODES[engine.config.task]
 
     def run(self, scenario: str) -> Figures:
         """A scenario's figures, and how much of the machine others had: the share of the processors that other machines
@@ -158,20 +187,21 @@ class Rig:
         Args:
             node, feed: parameters of the node and of the feeder besides.
         """
-        with Session(Listener, self.out / "log") as session:
+        with Session(lambda: Listener(self.node), self.out / "log") as session:
             self._start_node(session, threads, node)
+            name = self.node.full_name
             fed = {"source": self.source, "rate": float(rate), **(feed or {})}
             session.start("feeder", fed, namespace=NAMESPACE)
-            session.wait(lambda: session.observer.published(DEPTH), 60, "the first depth map")
+            session.wait(lambda: session.observer.published(name), 60, "the first result")
             if stalled_reader:
                 self._stall_a_reader(session)
             time.sleep(SETTLE)
-            session.change_state(DEPTH, Transition.TRANSITION_DEACTIVATE)
-            session.change_state(DEPTH)  # counts anew
+            session.change_state(name, Transition.TRANSITION_DEACTIVATE)
+            session.change_state(name)  # counts anew
             time.sleep(self.seconds)
-            session.change_state(DEPTH, Transition.TRANSITION_DEACTIVATE)  # every frame has come to its end
-            session.observer.diagnostics.pop(DEPTH)
-            return dict(session.wait(lambda: session.observer.diagnostics.get(DEPTH), 10, "diagnostics"))
+            session.change_state(name, Transition.TRANSITION_DEACTIVATE)  # every frame has come to its end
+            session.observer.diagnostics.pop(name)
+            return dict(session.wait(lambda: session.observer.diagnostics.get(name), 10, "diagnostics"))
 
     def _start_source(self, session: Session, rate: float) -> None:
         parameters = {
@@ -186,10 +216,11 @@ class Rig:
         session.change_state(SOURCE, Transition.TRANSITION_CONFIGURE)
 
     def _start_node(self, session: Session, threads: int, more: Mapping[str, Any] | None = None) -> Any:
-        return session.start("depth_node", self._parameters | {"threads": threads, **(more or {})}, namespace=NAMESPACE)
+        parameters = self._parameters | {"threads": threads, **(more or {})}
+        return session.start(self.node.executable, parameters, namespace=NAMESPACE)
 
     def _stall_a_reader(self, session: Session) -> None:
-        """A reliable reader of the depth is stopped in mid-air."""
+        """A reliable reader of the depth is stopped in mid-air; readers read images, so this is for nodes of images."""
         reader = session.start("reader", {}, namespace=NAMESPACE, remappings={"image": "depth"})
         depth = f"{NAMESPACE}/depth"
         session.wait(lambda: session.observer.count_subscribers(depth) >= 2, 60, "the reader to be stalled")
