@@ -50,34 +50,31 @@ class Evaluation:
         self.classes = sorted(names)
         numbers = {name: number for number, name in enumerate(self.classes, 1)}
         with contextlib.redirect_stdout(io.StringIO()):  # it tells of its progress
-            self._coco = COCOeval(*_tables(scenes, numbers), "bbox")
-            self._coco.evaluate()
-            self._coco.accumulate()
-        self.overlaps: np.ndarray = self._coco.params.iouThrs
-        self.recalls: np.ndarray = self._coco.params.recThrs
-        self.precision: np.ndarray = self._coco.eval["precision"][:, :, :, 0, -1]
+            coco = COCOeval(*_tables(scenes, numbers), "bbox")
+            coco.evaluate()
+            coco.accumulate()
+        self.overlaps: np.ndarray = coco.params.iouThrs
+        self.recalls: np.ndarray = coco.params.recThrs
+        self.precision: np.ndarray = coco.eval["precision"][:, :, :, 0, -1]
         """(overlaps, recalls, classes), at most 100 detections an image; -1 for a class without objects."""
-        self.matches = [self._matches(number, len(scenes)) for number in range(len(self.classes))]
-
-    def metrics(self) -> dict[str, float]:
+        self.images = len(scenes)
+        self.matches = [_matches(coco, number, self.images) for number in range(len(self.classes))]
+        self.metrics = self._metrics(coco)
         """mAP, AP50, AP75, mAP of each of `SIZES`, AR100, and VOC_AP50: the area under the whole curve at an overlap of
-        0.5 (VOC from 2010 on), with COCO's matches. NaN where there is no object.
-        """
-        precision, recall = self._coco.eval["precision"], self._coco.eval["recall"]
-        found = {
+        0.5 (VOC from 2010 on), with COCO's matches. NaN where there is no object."""
+
+    def _metrics(self, coco: COCOeval) -> dict[str, float]:
+        precision, recall = coco.eval["precision"], coco.eval["recall"]
+        once = np.ones((1, self.images), np.float32)
+        areas = [whole_area(match, once)[0] for match in self.matches if match.owed.any()]
+        return {
             "mAP": _mean(precision[:, :, :, 0, -1]),
             "AP50": _mean(precision[0, :, :, 0, -1]),
             "AP75": _mean(precision[5, :, :, 0, -1]),
             **{f"mAP_{size}": _mean(precision[:, :, :, place, -1]) for place, size in enumerate(SIZES, 1)},
             "AR100": _mean(recall[:, :, 0, -1]),
+            "VOC_AP50": float(np.mean(areas)) if areas else float("nan"),
         }
-        once = np.ones((1, self._images), np.float32)
-        areas = [whole_area(match, once)[0] for match in self.matches if match.owed.any()]
-        return found | {"VOC_AP50": float(np.mean(areas)) if areas else float("nan")}
-
-    @property
-    def _images(self) -> int:
-        return len(self._coco.params.imgIds)
 
     def by_class(self) -> dict[str, dict[str, float]]:
         """`objects`, `mAP` and `AP50` of every class that has objects."""
@@ -97,7 +94,7 @@ class Evaluation:
         An image keeps its matches, so that only sums are made anew. The same seed draws the same images.
         """
         rng = np.random.default_rng(seed)
-        draws = rng.multinomial(self._images, np.full(self._images, 1 / self._images), times).astype(np.float32)
+        draws = rng.multinomial(self.images, np.full(self.images, 1 / self.images), times).astype(np.float32)
         total, known = np.zeros((times, len(self.overlaps))), np.zeros((times, 1))
         for match in self.matches:
             found = average_precisions(match, draws, self.recalls)
@@ -106,21 +103,22 @@ class Evaluation:
         means = np.divide(total, known, out=np.full_like(total, np.nan), where=known > 0)
         return {"mAP": means.mean(axis=1), "AP50": means[:, 0]}
 
-    def _matches(self, number: int, images: int) -> Matches:
-        """Those of a class, of objects of all sizes."""
-        ranges = len(self._coco.params.areaRng)
-        kept = self._coco.evalImgs[number * ranges * images :][:images]
-        known = [(place, image) for place, image in enumerate(kept) if image is not None]
-        owed = np.zeros(images, np.int64)
-        for place, image in known:
-            owed[place] = int((np.asarray(image["gtIgnore"]) == 0).sum())
-        none = np.zeros((len(self.overlaps), 0), bool)
-        image = np.concatenate([[], *(np.full(len(one["dtScores"]), place) for place, one in known)]).astype(np.int64)
-        score = np.concatenate([[], *(one["dtScores"] for _, one in known)])
-        matched = np.concatenate([none, *(one["dtMatches"] > 0 for _, one in known)], axis=1)
-        skipped = np.concatenate([none, *(one["dtIgnore"] > 0 for _, one in known)], axis=1)
-        order = np.argsort(-score, kind="mergesort")
-        return Matches(image[order], score[order], (matched & ~skipped)[:, order], skipped[:, order], owed)
+
+def _matches(coco: COCOeval, number: int, images: int) -> Matches:
+    """Those of a class, of objects of all sizes."""
+    ranges, overlaps = len(coco.params.areaRng), len(coco.params.iouThrs)
+    kept = coco.evalImgs[number * ranges * images :][:images]
+    known = [(place, image) for place, image in enumerate(kept) if image is not None]
+    owed = np.zeros(images, np.int64)
+    for place, image in known:
+        owed[place] = int((np.asarray(image["gtIgnore"]) == 0).sum())
+    none = np.zeros((overlaps, 0), bool)
+    image = np.concatenate([[], *(np.full(len(one["dtScores"]), place) for place, one in known)]).astype(np.int64)
+    score = np.concatenate([[], *(one["dtScores"] for _, one in known)])
+    matched = np.concatenate([none, *(one["dtMatches"] > 0 for _, one in known)], axis=1)
+    skipped = np.concatenate([none, *(one["dtIgnore"] > 0 for _, one in known)], axis=1)
+    order = np.argsort(-score, kind="mergesort")
+    return Matches(image[order], score[order], (matched & ~skipped)[:, order], skipped[:, order], owed)
 
 
 def _tables(scenes: Sequence[Mapping[str, Any]], numbers: Mapping[str, int]) -> tuple[COCO, COCO]:
@@ -191,13 +189,17 @@ def whole_area(match: Matches, weights: np.ndarray) -> np.ndarray:
 
 
 def _curves(match: Matches, weights: np.ndarray, owed: np.ndarray, overlap: int) -> tuple[np.ndarray, np.ndarray]:
-    """Recall after each detection, and the best precision from there on, both (B, D)."""
-    counts = weights[:, match.image]
-    hits = np.cumsum(counts * match.hit[overlap], axis=1, dtype=np.float64)
-    all_ = np.cumsum(counts * ~match.skipped[overlap], axis=1, dtype=np.float64)
-    precision = hits / np.maximum(all_, np.spacing(1))
+    """Recall after each hit, and the best precision from there on, both (B, hits): what lies between hits is worse."""
+    hits = np.flatnonzero(match.hit[overlap])
+    if not len(hits):
+        return np.zeros((len(weights), 0)), np.zeros((len(weights), 0))
+    counts = weights[:, match.image[: hits[-1] + 1]] * ~match.skipped[overlap, : hits[-1] + 1]
+    right = np.cumsum(counts[:, hits], axis=1, dtype=np.float64)
+    begins = np.concatenate([[0], hits[:-1] + 1])
+    all_ = np.cumsum(np.add.reduceat(counts, begins, axis=1), axis=1, dtype=np.float64)
+    precision = right / np.maximum(all_, np.spacing(1))
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    return hits / np.maximum(owed, 1e-9)[:, None], best
+    return right / np.maximum(owed, np.spacing(1))[:, None], best
 
 
 def _mean(values: np.ndarray) -> float:

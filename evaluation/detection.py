@@ -32,8 +32,8 @@ LEAST_SCORE = 1e-8
 """Average precision is over boxes of all scores; MobileDet was published with this threshold."""
 RESAMPLES = 200
 """Draws of images for an interval."""
-REMEMBERED = 2
-"""An engine's evaluation, and its reference's."""
+REMEMBERED = 16
+"""Evaluations: of an engine, which is then held against its reference."""
 NAMED = 12
 """Classes that a remark names at most."""
 
@@ -184,7 +184,7 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         """
         evaluation = _evaluate(rows)
         return {
-            "metrics": evaluation.metrics(),
+            "metrics": evaluation.metrics,
             "ci95": {name: _half_width(values) for name, values in evaluation.resampled(RESAMPLES).items()},
             "classes": evaluation.by_class(),
         }
@@ -198,7 +198,7 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         draws = mine.resampled(RESAMPLES), other.resampled(RESAMPLES)
         found = {}
         for name in ("mAP", "AP50"):
-            found[name] = mine.metrics()[name] - other.metrics()[name]
+            found[name] = mine.metrics[name] - other.metrics[name]
             found[f"{name}_ci95"] = _half_width(draws[0][name] - draws[1][name])
         return found
 

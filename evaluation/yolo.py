@@ -16,6 +16,8 @@ from perception.tasks.labels import COCO_LABELS
 LAYOUTS = (("{}/rgb", "{}/label"), ("images/{}", "labels/{}"), ("{}/images", "{}/labels"))
 """Where images and texts of a split lie."""
 SPLITS = {"eval": ("eval", "val", "valid", "test"), "train": ("train",)}
+NAMES = ("labels.txt", "classes.txt", "data.yaml")
+"""Files that may say what the classes are called."""
 LABELS = {"coco": COCO_LABELS, "penn_fudan": ("person",)}
 """Of folders that are known by name and bring no list."""
 
@@ -55,9 +57,10 @@ class YoloBoxes(BoxDataset):
         return len(self._images)
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """Image and text."""
+        """Image, text, and the file of the names."""
         image = self._images[index]
-        return image, self._texts / f"{image.stem}.txt"
+        named = (self.root / name for name in NAMES if (self.root / name).is_file())
+        return image, self._texts / f"{image.stem}.txt", *named
 
     def annotation(self, index: int) -> Annotation:
         """As its text has it.

@@ -15,7 +15,7 @@ from perception import engines
 from perception.engines.errors import EngineError
 from perception.engines.graph import to_bytes
 from perception.engines.precision import to_fp16
-from perception.engines.source import open_source
+from perception.engines.source import onnx_file, open_source
 from perception.engines.trt_support import check_precisions
 from perception.tasks import detection
 from perception.tasks.geometry import Fit
@@ -97,6 +97,7 @@ def test_any_form_gives_the_same_boxes(options: dict, tmp_path: Path) -> None:
 
 def test_it_is_built_loaded_and_told_apart(tmp_path: Path) -> None:
     path = write(tmp_path)
+    assert onnx_file(path) == onnx_file(tmp_path / "cells.onnx") == tmp_path / "cells.onnx"
     engines.build(str(path), "onnxruntime", "fp32", directory=tmp_path / "engines")
     with engines.load(str(path), "onnxruntime", directory=tmp_path / "engines") as engine:
         assert engine.config.labels == ("dark", "bright") and engine.config.decoder is not None

@@ -90,10 +90,10 @@ def test_it_is_what_the_plain_protocol_gives(seed: int, images: int) -> None:
     present = sorted({name for one in scenes for name in one["truth"]["labels"]})
     assert sorted(evaluation.by_class()) == present
     if not present:
-        assert np.isnan(list(evaluation.metrics().values())).all()
+        assert np.isnan(list(evaluation.metrics.values())).all()
         return
     expected = np.array([[plain(scenes, name, overlap) for overlap in OVERLAPS] for name in present])
-    metrics = evaluation.metrics()
+    metrics = evaluation.metrics
     assert metrics["mAP"] == pytest.approx(expected[:, :, 0].mean(), abs=1e-6)
     assert metrics["AP50"] == pytest.approx(expected[:, 0, 0].mean(), abs=1e-6)
     assert metrics["AP75"] == pytest.approx(expected[:, 5, 0].mean(), abs=1e-6)
@@ -120,31 +120,31 @@ def test_resampling_is_repeatable_and_centred() -> None:
     evaluation = Evaluation(random_scenes(5, 60))
     draws = evaluation.resampled(200)
     assert (draws["mAP"] == evaluation.resampled(200)["mAP"]).all()
-    assert draws["mAP"].mean() == pytest.approx(evaluation.metrics()["mAP"], abs=0.02) and draws["mAP"].std() > 0.005
+    assert draws["mAP"].mean() == pytest.approx(evaluation.metrics["mAP"], abs=0.02) and draws["mAP"].std() > 0.005
 
 
 def test_a_crowd_is_neither_owed_nor_a_mistake() -> None:
     box, crowd = [0.0, 0.0, 20.0, 20.0], [50.0, 50.0, 100.0, 100.0]
     found = [("a", crowd, 0.9), ("a", [51.0, 51.0, 70.0, 70.0], 0.8), ("a", box, 0.7)]
-    metrics = Evaluation([scene([("a", box), ("a", crowd)], found, [False, True])]).metrics()
+    metrics = Evaluation([scene([("a", box), ("a", crowd)], found, [False, True])]).metrics
     assert metrics["mAP"] == pytest.approx(1) and metrics["VOC_AP50"] == pytest.approx(1)
-    metrics = Evaluation([scene([("a", box)], found)]).metrics()
+    metrics = Evaluation([scene([("a", box)], found)]).metrics
     assert metrics["AP50"] == pytest.approx(1 / 3), "two mistakes come before it"
 
 
 def test_sizes_and_empty_images() -> None:
     small, large = [0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 99.0, 99.0]
     found = [("a", small, 0.9)]
-    metrics = Evaluation([scene([("a", small)], found), scene([], []), scene([("b", large)], [])]).metrics()
+    metrics = Evaluation([scene([("a", small)], found), scene([], []), scene([("b", large)], [])]).metrics
     assert metrics["mAP_small"] == pytest.approx(1) and metrics["mAP_large"] == 0 and np.isnan(metrics["mAP_medium"])
     assert metrics["mAP"] == pytest.approx(0.5) and metrics["AR100"] == pytest.approx(0.5)
-    metrics = Evaluation([scene([("a", small)], found), scene([], found)]).metrics()
+    metrics = Evaluation([scene([("a", small)], found), scene([], found)]).metrics
     assert metrics["AP50"] == pytest.approx(1), "equal scores keep the order of images"
 
 
 def test_nothing_at_all_is_not_a_number() -> None:
     evaluation = Evaluation([scene([], []), scene([], [])])
-    assert np.isnan(list(evaluation.metrics().values())).all() and evaluation.by_class() == {}
+    assert np.isnan(list(evaluation.metrics.values())).all() and evaluation.by_class() == {}
     assert np.isnan(evaluation.resampled(3)["mAP"]).all()
     nothing_found = Evaluation([scene([("a", [0.0, 0.0, 9.0, 9.0])], [])])
-    assert nothing_found.metrics()["mAP"] == 0 and nothing_found.resampled(3)["AP50"].tolist() == [0, 0, 0]
+    assert nothing_found.metrics["mAP"] == 0 and nothing_found.resampled(3)["AP50"].tolist() == [0, 0, 0]

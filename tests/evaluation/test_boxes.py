@@ -198,7 +198,10 @@ def test_the_hash_follows_the_boxes(tmp_path: Path) -> None:
     (root / "labels.txt").write_text("cat\n")
     before = data_hash(open_dataset(root))
     (root / "eval" / "label" / "a.txt").write_text("0 .5 .5 .5 1\n")
-    assert data_hash(open_dataset(root)) != before
+    changed = data_hash(open_dataset(root))
+    assert changed != before
+    (root / "labels.txt").write_text("dog\n")
+    assert data_hash(open_dataset(root)) not in (changed, before)
 
 
 @pytest.mark.parametrize(("name", "count", "labels"), [("coco", 64, COCO_LABELS), ("penn_fudan", 34, ("person",))])
