@@ -20,6 +20,7 @@ from perception.evaluation.results import Row
 from perception.evaluation.tables import apart, entry_name, interval, table
 from perception.tasks import detection as detection_task
 from perception.tasks.config import ModelConfig
+from perception.tasks.decoders import FoundDecoder
 from perception.tasks.detection import IOU, MOST, Detections
 from perception.tasks.geometry import Fit
 from perception.tasks.image import Image, preprocess
@@ -134,7 +135,7 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         return infer
 
     def remarks(self, config: ModelConfig, dataset: Dataset[Any]) -> list[str]:
-        """The classes that only one side has."""
+        """The classes that only one side has, and boxes that cannot count."""
         shared = Shared(config.labels, _labels(dataset))
         remarks = []
         if shared.missing:
@@ -142,6 +143,12 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
             remarks.append(f"classes that the model does not know, {fate}: {_some(shared.missing)}")
         if shared.strangers:
             remarks.append(f"classes that the data set does not have, not looked for: {_some(shared.strangers)}")
+        decoder = config.decoder
+        if isinstance(decoder, FoundDecoder) and decoder.least > self.score_threshold:
+            remarks.append(
+                f"an engine that leaves doubles out itself, and with them what scores less than {decoder.least:g}, which "
+                "lowers its figures; `perception engines build --suppression numpy` builds one that does not"
+            )
         if dropped := getattr(dataset, "dropped", 0):
             remarks.append(f"boxes of the data set without area in their image, which are left out: {dropped}")
         return remarks

@@ -102,10 +102,15 @@ def _cost(entry: Mapping[str, Any]) -> tuple[str, str]:
     return f"{macs / 1e9:.2f}", f"{parameters / 1e6:.2f} M"
 
 
-def _remarks(entries: Iterable[Mapping[str, Any]]) -> str:
-    """Each once, whichever engines it is about."""
-    remarks = dict.fromkeys(f"- {entry['model']}: {remark}" for entry in entries for remark in entry["remarks"])
-    return "## Remarks\n\n" + "\n".join(remarks) if remarks else ""
+def _remarks(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Each once, with the models that it is about, or the engines where it is not about all of a model's."""
+    lines = []
+    for remark in dict.fromkeys(remark for entry in entries for remark in entry["remarks"]):
+        about = [entry for entry in entries if remark in entry["remarks"]]
+        models = list(dict.fromkeys(entry["model"] for entry in about))
+        whole = all(entry in about for entry in entries if entry["model"] in models)
+        lines.append(f"- {', '.join(models if whole else map(entry_name, about))}: {remark}")
+    return "## Remarks\n\n" + "\n".join(lines) if lines else ""
 
 
 def _problems(entries: Iterable[Mapping[str, Any]]) -> str:

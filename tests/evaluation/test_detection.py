@@ -23,7 +23,7 @@ from perception.evaluation.report import markdown
 from perception.evaluation.results import ResultLog
 from perception.evaluation.sheet import draw_sheet, pick_cases
 from perception.tasks.config import ModelConfig, Output
-from perception.tasks.decoders import BoxDecoder
+from perception.tasks.decoders import BoxDecoder, FoundDecoder
 from perception.tasks.detection import Detections
 
 LABELS = ("cat", "dog", "eel")
@@ -107,6 +107,9 @@ def test_classes_are_matched_by_name() -> None:
         "classes that the model does not know, counted as missed (--shared-classes leaves them out): eel",
         "classes that the data set does not have, not looked for: bat",
     ]
+    drops = CONFIG.replace(labels=LABELS, decoder=FoundDecoder(0.05, 0.6))
+    assert "what scores less than 0.05" in DetectionAssessment().remarks(drops, dataset)[0]
+    assert DetectionAssessment(score_threshold=0.05).remarks(drops, dataset) == []
     with pytest.raises(ValueError, match="no class in common; the model knows bat, the data set cat, dog, eel"):
         DetectionAssessment().inference(marks, CONFIG.replace(labels=("bat",)), dataset)
 
@@ -211,6 +214,8 @@ def test_the_report_tells_classes_remarks_and_curves(report: dict, tmp_path: Pat
     assert "| model | data | mAP | AP50 | AP75 | GMAC |" in text and "+0.0000 ± 0.0000" in text
     assert "| class | objects | marks torch fp32 | marks b fp32 |" in text and "| cat | 1 | 1.000, 1.000 |" in text
     assert text.count("eel") == 2 and "- marks: classes that the model does not know, counted as missed" in text
+    report["entries"][1] |= {"remarks": ["drops boxes"]}
+    assert "- marks b fp32: drops boxes" in markdown(report) and "- marks torch fp32: classes" in markdown(report)
     assert "![Precision over recall](a-curves.png)" in text and (tmp_path / "a-curves.png").stat().st_size > 10_000
 
 
