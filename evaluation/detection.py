@@ -146,8 +146,8 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         decoder = config.decoder
         if isinstance(decoder, FoundDecoder) and decoder.least > self.score_threshold:
             remarks.append(
-                f"an engine that leaves doubles out itself, and with them what scores less than {decoder.least:g}, which "
-                "lowers its figures; `perception engines build --suppression numpy` builds one that does not"
+                f"an engine that leaves doubles out itself, and with them what scores less than {decoder.least:g}, "
+                "which lowers its figures; `perception engines build --suppression numpy` builds one that does not"
             )
         if dropped := getattr(dataset, "dropped", 0):
             remarks.append(f"boxes of the data set without area in their image, which are left out: {dropped}")
