@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     report = comparison.report()
     paths = write_report(report, folder)
     print(markdown(report))
-    for text in dict.fromkeys(failures(entry.public()) for entry in measured):
+    for text in dict.fromkeys(failures(entry.public()) for entry in measured if entry.rows):
         print(text or f"all {count} samples were measured")
     print(f"report: {', '.join(map(str, paths))}")
     if args.readme:
