@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 INPUT ?=
+PIPELINE ?= depth_pipeline
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -9,8 +10,8 @@ help:  ## Show this list
 setup:  ## Make the virtual environment with everything pinned (PYTHON=python3.12 for another interpreter)
 	@$(PYTHON) tools/set_up.py $(VENV)
 
-demo: setup  ## Depth on real ROS 2 topics: report and picture in out/ (INPUT=folder, video, rosbag or /dev/videoN)
-	@. tools/environment.sh && $(VENV)/bin/perception demo $(if $(INPUT),"$(INPUT)")
+demo: setup  ## A pipeline on real ROS 2 topics: report and picture in out/ (INPUT=..., PIPELINE=detection_pipeline)
+	@. tools/environment.sh && $(VENV)/bin/perception demo --pipeline $(PIPELINE) $(if $(INPUT),"$(INPUT)")
 
 test: setup  ## Run the tests
 	@. tools/environment.sh && $(VENV)/bin/python3 -m pytest $(ARGS)

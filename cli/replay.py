@@ -1,4 +1,4 @@
-"""`perception replay` and `perception demo`: a source through the depth pipeline on real topics, measured."""
+"""`perception replay` and `perception demo`: a source through a pipeline's node on real topics, measured."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from perception.tasks.config import DEPTH_MODEL
-
 DEMO_FRAMES = 300
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     demo = subparsers.add_parser(
-        "demo", help="build the engine for this machine and show depth on a clip or your own input"
+        "demo", help="build the engine for this machine and show a pipeline on a clip or your own input"
     )
     demo.add_argument(
         "input", nargs="?", default="", help="folder, video, rosbag or /dev/videoN (default: a shipped clip)"
     )
-    demo.add_argument("--frames", type=int, default=DEMO_FRAMES, help="depth maps to wait for (default: %(default)s)")
+    demo.add_argument("--frames", type=int, default=DEMO_FRAMES, help="results to wait for (default: %(default)s)")
     demo.set_defaults(run=run_demo)
     replay = subparsers.add_parser(
-        "replay", help="replay a folder, video or rosbag through depth: latency, drops, accuracy"
+        "replay", help="replay a folder, video or rosbag through a pipeline: latency, drops, accuracy"
     )
     replay.add_argument("input", help="folder of images or RGB-D frames, video, rosbag, /dev/videoN")
     replay.add_argument(
-        "--frames", type=int, default=0, help="depth maps to wait for (default: as many as the input has)"
+        "--frames", type=int, default=0, help="results to wait for (default: as many as the input has)"
     )
     replay.set_defaults(run=run_replay)
     for parser in (demo, replay):
+        parser.add_argument("--pipeline", default="depth_pipeline", help="whose node (default: %(default)s)")
         parser.add_argument("--rate", type=float, default=0.0, help="frames per second; 0: the input's own")
-        parser.add_argument("--model", default=DEPTH_MODEL, help="registered name or ONNX file (default: %(default)s)")
+        parser.add_argument("--model", default="", help="registered name or file (default: the pipeline's)")
         parser.add_argument("--target", default="auto", help="runtime of the engine (default: %(default)s)")
         parser.add_argument("--precision", default="auto", help="precision of the engine (default: %(default)s)")
         parser.add_argument("--threads", type=int, default=0, help="threads of the runtime; 0: all cores")
@@ -43,6 +42,7 @@ def run_demo(args: argparse.Namespace) -> int:
     from perception.cli.main import main
     from perception.tasks.resources import share
 
+    args.model = args.model or _pipeline(args.pipeline)[1]
     choice = ["--target", args.target, "--precision", args.precision]
     if status := main(["engines", "build", args.model, *choice, "--if-needed"]):
         return status
@@ -60,12 +60,25 @@ def run_replay(args: argparse.Namespace) -> int:
     return _run(args)
 
 
+def _pipeline(name: str) -> tuple[str, str]:
+    """The executable of a pipeline's node with a model, and that model."""
+    from perception.nodes.pipeline import load_pipeline
+
+    pipeline = load_pipeline(name)
+    for node in pipeline.nodes(pipeline.read({})):
+        if "model" in node.parameters:
+            return node.executable, str(node.parameters["model"])
+    raise ValueError(f"{name} runs no model, so there is nothing to replay")
+
+
 def _run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from perception.nodes.replay import Replay
     from perception.nodes.session import keep_local, machine
 
+    executable, model = _pipeline(args.pipeline)
+    args.model = args.model or model
     keep_local()
     args.out.mkdir(parents=True, exist_ok=True)
     parameters = {name: getattr(args, name) for name in ("model", "target", "precision", "threads")}
@@ -75,12 +88,12 @@ def _run(args: argparse.Namespace) -> int:
         def progress(done: int, total: int) -> None:
             bar.update(min(done, total) - bar.n)
 
-        report = Replay(args.input, args.frames, args.out, args.rate, parameters, progress).run()
+        report = Replay(executable, args.input, args.frames, args.out, args.rate, parameters, progress).run()
     report = {"command": " ".join(sys.argv), "machine": machine()} | report
     path = args.out / "report.json"
     path.write_text(json.dumps(report, indent=2) + "\n")
     print(_summary(report))
-    print(f"\nreport: {path}\npicture (input, depth, overlay): {report['picture'] or 'none, no frame came any more'}")
+    print(f"\nreport: {path}\npicture: {report['picture'] or 'none, no frame came any more'}")
     return 0
 
 
@@ -90,7 +103,7 @@ def _summary(report: dict[str, Any]) -> str:
     lines = [
         "",
         f"engine     {engine['model']} on {engine['target']} in {engine['precision']}, {engine['threads']} threads",
-        f"frames     {report['frames']} depth maps at {report['rate_hz']} Hz, {report['memory_mib']} MiB resident",
+        f"frames     {report['frames']} results at {report['rate_hz']} Hz, {report['memory_mib']} MiB resident",
         "counts     " + ", ".join(f"{name} {count}" for name, count in counts.items() if count or name == "dropped"),
         "",
         f"{'stage (ms)':<20}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}",
@@ -100,4 +113,7 @@ def _summary(report: dict[str, Any]) -> str:
     if accuracy := report.get("accuracy"):
         scores = "  ".join(f"{name} {accuracy[name]:.3f}" for name in ("delta1", "rmse", "rel", "valid"))
         lines += ["", f"accuracy   {scores}  over {accuracy['frames']:.0f} frames with true depth"]
+    if "objects" in report:
+        found = ", ".join(f"{name} in {seen['images']}" for name, seen in report["objects"].items())
+        lines += ["", f"objects    {found or 'none in any image'}"]
     return "\n".join(lines)

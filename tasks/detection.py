@@ -143,7 +143,7 @@ def overlay(image: np.ndarray, detections: Detections, labels: Sequence[str]) ->
     for box, score, label, track in zip(*(column[::-1] for column in columns), strict=True):
         color = tuple(map(int, palette[label]))
         x1, y1, x2, y2 = (round(float(value)) for value in box)
-        cv2.rectangle(picture, (x1, y1), (x2, y2), color, max(1, round(2 * scale)))
+        cv2.rectangle(picture, (x1, y1), (x2, y2), color, max(2, round(3 * scale)))
         caption = f"{labels[label]} {score:.2f}" + (f" #{track}" if track else "")
         _caption(picture, caption, (x1, y1), color, scale)
     return picture

@@ -12,6 +12,9 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed; the engine under test is built with it")
 
+from detecting import build_extents
+from detecting import scene as picture_of
+
 from perception import engines
 from perception.cli.main import main
 from perception.evaluation.rgbd_folder import RGBDWriter
@@ -69,6 +72,25 @@ def test_report_and_picture(
         "its left is one of the frames"
     )
     assert "accuracy" in capsys.readouterr().out
+
+
+def test_objects_are_counted_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    model = build_extents(tmp_path)
+    monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "engines"))
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(8):
+        image = picture_of(((100, 60, 300, 300), number % 2, 200), size=(480, 640))
+        cv2.imwrite(str(pictures / f"{number}.png"), image[..., ::-1])
+    arguments = ["replay", str(pictures), "--pipeline", "detection_pipeline", "--model", model, "--frames", "16"]
+    assert main([*arguments, "--rate", "8", "--out", str(tmp_path / "out")]) == 0
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["objects"].keys() == {"red thing", "green"}
+    counts = [seen["images"] for seen in report["objects"].values()]
+    assert all(seen["found"] == seen["images"] for seen in report["objects"].values())
+    assert sum(counts) == report["frames"] >= 16 and abs(counts[0] - counts[1]) <= 2
+    assert cv2.imread(report["picture"]).shape == (480, 2 * 640, 3)
+    assert "red thing in" in capsys.readouterr().out
 
 
 def test_missing_engine_is_told_with_the_command(

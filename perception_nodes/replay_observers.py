@@ -1,0 +1,130 @@
+"""What a replay sees of a pipeline, task by task: its results, figures of them, and a picture."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any, ClassVar
+
+import numpy as np
+from sensor_msgs.msg import Image as ImageMessage
+
+from perception.evaluation.replayed import depth_scores
+from perception.nodes.convert import image_from_message
+from perception.nodes.inputs import SENSOR_DATA
+from perception.nodes.rig import NODES
+from perception.nodes.session import Observer
+from perception.tasks import depth
+from perception.tasks.image import Image, to_color
+from perception.tasks.messages import stamp_of
+
+NAMESPACE = "/perception"
+STRIDE = 4
+"""Accuracy is taken over every fourth row and column: keeping whole maps would cost memory, and scoring them time."""
+RECENT = 8
+"""Images of a topic that are kept for the picture."""
+
+
+class ResultObserver(Observer):
+    """Notes when a node's results arrive, and keeps of them what `report` and the picture need."""
+
+    task: ClassVar[str]
+    shown: ClassVar[tuple[str, ...]]
+    """Topics of the picture, the input first."""
+
+    def __init__(self) -> None:
+        super().__init__("replay", NAMESPACE)
+        self.arrivals: list[float] = []
+        self.views: dict[str, dict[int, Image]] = {topic: {} for topic in self.shown}
+        node = NODES[self.task]
+        self.create_subscription(node.message_type, node.topic, self._on_result, SENSOR_DATA)
+        self._view_subscriptions: list[Any] = []
+
+    def keep(self, message: Any) -> None:
+        """Take what is needed out of a result."""
+        raise AttributeError(f"{type(self).__name__} must define keep")
+
+    def report(self) -> dict[str, Any]:
+        """Figures of the results so far."""
+        raise AttributeError(f"{type(self).__name__} must define report")
+
+    def picture(self, stamp: int) -> list[np.ndarray]:
+        """What is shown of one frame, of which all views are there: BGR, of one height."""
+        return [to_color(self.views[topic][stamp], "bgr") for topic in self.shown]
+
+    def watch_views(self) -> None:
+        """Subscribe to what the picture shows; only after measuring, because it costs the node time."""
+        for topic in self.views:
+            self._view_subscriptions.append(
+                self.create_subscription(ImageMessage, topic, lambda m, t=topic: self._on_view(t, m), SENSOR_DATA)
+            )
+
+    def complete_view(self) -> list[np.ndarray] | None:
+        """The picture of the newest frame of which everything has come."""
+        stamps = set.intersection(*(set(seen) for seen in self.views.values()))
+        return self.picture(max(stamps)) if stamps else None
+
+    def _on_result(self, message: Any) -> None:
+        self.arrivals.append(time.monotonic())
+        self.keep(message)
+
+    def _on_view(self, topic: str, message: ImageMessage) -> None:
+        recent = self.views[topic] | {stamp_of(message): image_from_message(message)}
+        self.views[topic] = dict(list(recent.items())[-RECENT:])
+
+
+class DepthObserver(ResultObserver):
+    """Keeps depth maps and, where they are published, the true ones, by stamp."""
+
+    task = "depth"
+    shown = ("image", "depth", "depth/overlay")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth: dict[int, np.ndarray] = {}
+        self.truth: dict[int, np.ndarray] = {}
+        self._truth = self.create_subscription(ImageMessage, "depth_true", self._on_truth, SENSOR_DATA)
+
+    def keep(self, message: Any) -> None:
+        self.depth[stamp_of(message)] = image_from_message(message).data[::STRIDE, ::STRIDE].copy()
+
+    def _on_truth(self, message: ImageMessage) -> None:
+        self.truth[stamp_of(message)] = image_from_message(message).data[::STRIDE, ::STRIDE].copy()
+
+    def report(self) -> dict[str, Any]:
+        """Accuracy, if there is truth."""
+        scores = depth_scores(self.depth, self.truth)
+        return {"accuracy": scores} if scores else {}
+
+    def picture(self, stamp: int) -> list[np.ndarray]:
+        """Input, depth in colours that span this frame's depths, and overlay."""
+        image, metres, overlay = (self.views[topic][stamp] for topic in self.shown)
+        finite = metres.data[np.isfinite(metres.data)]
+        near, far = np.percentile(finite, (1, 99)) if finite.size else (0.5, 8.0)
+        return [to_color(image, "bgr"), depth.colorize(metres.data, near, far), to_color(overlay, "bgr")]
+
+
+class DetectionObserver(ResultObserver):
+    """Counts objects by the names of their classes."""
+
+    task = "detection"
+    shown = ("image", "detections/overlay")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objects: Counter[str] = Counter()
+        self.images_with: Counter[str] = Counter()
+
+    def keep(self, message: Any) -> None:
+        names = Counter(found.results[0].hypothesis.class_id for found in message.detections)
+        self.objects += names
+        self.images_with += Counter(names.keys())
+
+    def report(self) -> dict[str, Any]:
+        """Objects of each class, and images with any of it."""
+        ranked = self.objects.most_common()
+        return {"objects": {name: {"found": count, "images": self.images_with[name]} for name, count in ranked}}
+
+
+OBSERVERS: dict[str, type[ResultObserver]] = {"depth_node": DepthObserver, "detection_node": DetectionObserver}
+"""By the executable of the node."""
