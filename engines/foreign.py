@@ -6,7 +6,7 @@
     decoder: {kind: yolox}
     labels: coco                    # or a list of names, or a text file with a name in each line
 
-`docs/bring_your_own.md` explains every field. The graph gets our interface: bytes of an image in, float32 out.
+config/detectors/ has one that explains its fields. The graph gets our interface: bytes of an image in, float32 out.
 """
 
 from __future__ import annotations
