@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         writer: YoloWriter | RGBDWriter
         if config.task == "detection":
             labels = [config.labels[place] for place in used_labels(config)]
-            writer = YoloWriter(args.out, labels, args.licence, command)
+            writer = YoloWriter(Path(args.out), labels, args.licence, command)
             broken = label_boxes(engine.run, config, progress, writer, args.score)
         else:
             writer = RGBDWriter(args.out, training_camera(config), 1.0, args.licence, command, compression=1)

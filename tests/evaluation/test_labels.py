@@ -135,6 +135,21 @@ def test_the_command_labels_as_many_as_asked_and_names_what_it_leaves_out(
     assert "not readable, left out" in said and "000001.jpg" in said and "wrote 2 frames of 3" in said
 
 
+def test_the_command_asks_a_detector_for_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(Teacher, "config", BOXES)
+    monkeypatch.setattr(Teacher, "run", staticmethod(halves))
+    monkeypatch.setattr(engines, "load", Teacher)
+    photograph(tmp_path / "photos/1.png", 128, 48)
+    out = tmp_path / "boxes"
+    command = ["label", str(tmp_path / "photos"), "--model", "boxes.onnx", "--out", str(out)]
+    assert main([*command, "--score", "0.6", "--licence", "mine"]) == 0
+    assert "wrote 1 frames of 1 photographs" in capsys.readouterr().out
+    frames = YoloBoxes(out, "train")
+    assert [frames.labels[place] for place in frames[0].labels] == ["black"]
+    assert main(command) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
