@@ -24,6 +24,9 @@ VISIBLE = 0.3
 SMALLEST = 2.0
 """Pixels of the network's image: what is narrower or lower need not be found."""
 
+LEFT_OUT = -9
+"""The class of boxes that a network is not to learn."""
+
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Image uint8 (height, width, 3) RGB, boxes float32 (N, 4) in its pixels, labels int64 (N,), `IGNORED` among them."""
 Window = tuple[float, float, float, float]
@@ -178,7 +181,7 @@ class BoxMixture:
     """Sources of training frames, read from disk whenever they are drawn.
 
     `shares` is each source's in a batch; `chances` those of its frames (see `evened`), None where all are the same;
-    `places` are the classes of the network, int64, by a source's own numbers.
+    `places` are the classes of the network, int64, by a source's own numbers; `LEFT_OUT` for what it does not know.
     """
 
     sources: Sequence[Sequence[BoxFrame] | BoxDataset]
@@ -210,7 +213,9 @@ class BoxMixture:
         frames, chances = self.sources[source], self.chances[source]
         index = rng.integers(len(frames)) if chances is None else rng.choice(len(frames), p=chances)
         frame = frames[int(index)]
-        return BoxFrame(frame.rgb, frame.boxes, self.places[source][frame.labels], frame.ignore, name=frame.name)
+        labels = self.places[source][frame.labels]
+        known = labels != LEFT_OUT
+        return BoxFrame(frame.rgb, frame.boxes[known], labels[known], frame.ignore[known], name=frame.name)
 
 
 def evened(labels: Sequence[np.ndarray], amount: float) -> np.ndarray:

@@ -13,17 +13,19 @@ from torch import nn
 from tqdm import tqdm
 
 from perception.engines.acceptance import Predict
-from perception.evaluation.assessment import find_assessment
 from perception.evaluation.boxes import BoxDataset
 from perception.evaluation.datasets import open_dataset
+from perception.evaluation.detection import DetectionAssessment
 from perception.models import model_config
 from perception.tasks.anchors import corners
 from perception.tasks.config import ModelConfig
 from perception.tasks.decoders import SsdDecoder
-from perception.training.box_data import BoxAugmentation, BoxMixture, evened
+from perception.training.box_data import LEFT_OUT, BoxAugmentation, BoxMixture, evened
 from perception.training.box_losses import detection_losses
 from perception.training.lesson import Forward, Lesson
 from perception.training.recipe import Recipe, Source
+
+OTHERS = ("refuse", "leave_out")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ class DetectionRecipe(Recipe):
 
     sources: tuple[DetectionSource, ...]
     labels: tuple[str, ...]
-    """Names of the classes that the detector tells apart; every class of the sources must be among them."""
+    """Names of the classes that the detector tells apart."""
+    others: str = "refuse"
+    """What becomes of data whose classes are not among the labels: "refuse" it, or "leave_out" their boxes, so that
+    things of such classes are background."""
     augmentation: BoxAugmentation = BoxAugmentation()
     box: float = 1.0
     """Weight of the boxes' loss beside that of the classes."""
@@ -52,6 +57,11 @@ class DetectionRecipe(Recipe):
     """What an anchor with an object weighs in the classes' loss; one without weighs 1 - alpha. See `focal_loss`."""
     gamma: float = 2.0
     """How much less an answer counts the better it is."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.others not in OTHERS:
+            raise ValueError(f"others is {self.others!r}; accepted: {', '.join(OTHERS)}")
 
 
 class DetectionLesson(Lesson[DetectionRecipe]):
@@ -76,15 +86,16 @@ class DetectionLesson(Lesson[DetectionRecipe]):
 
     @classmethod
     def open(cls, recipe: DetectionRecipe, data: Path, out: Path) -> DetectionLesson:
-        evaluation = _open(data / recipe.evaluate, "eval", recipe.labels)
-        datasets = [_open(data / source.path, source.split, recipe.labels) for source in recipe.sources]
+        evaluation = _open(data / recipe.evaluate, "eval", recipe)
+        datasets = [_open(data / source.path, source.split, recipe) for source in recipe.sources]
+        numbers = {name: place for place, name in enumerate(recipe.labels)}
+        places = [np.array([numbers.get(name, LEFT_OUT) for name in dataset.labels]) for dataset in datasets]
         chances = [
-            evened([dataset.annotation(index).labels for index in range(len(dataset))], source.even)
+            evened([_known(names[dataset.annotation(index).labels]) for index in range(len(dataset))], source.even)
             if source.even
             else None
-            for dataset, source in zip(datasets, recipe.sources, strict=True)
+            for dataset, source, names in zip(datasets, recipe.sources, places, strict=True)
         ]
-        places = [np.array([recipe.labels.index(name) for name in dataset.labels]) for dataset in datasets]
         mixture = BoxMixture(datasets, [source.share for source in recipe.sources], chances, places)
         return cls(recipe, mixture, evaluation)
 
@@ -120,7 +131,8 @@ class DetectionLesson(Lesson[DetectionRecipe]):
     def measure(self, predict: Predict, config: ModelConfig) -> dict[str, float]:
         assert self.evaluation is not None
         frames = tqdm(self.evaluation, desc="evaluate")
-        return find_assessment(config.task)().score(predict, config, self.evaluation, frames)
+        assessment = DetectionAssessment(shared_classes=self.recipe.others == "leave_out")
+        return assessment.score(predict, config, self.evaluation, frames)
 
     def _find_decoder(self, size: tuple[int, int]) -> SsdDecoder:
         """Of the model for images of this size."""
@@ -133,7 +145,11 @@ class DetectionLesson(Lesson[DetectionRecipe]):
 LESSON = DetectionLesson
 
 
-def _open(path: Path, split: str, labels: tuple[str, ...]) -> BoxDataset:
+def _known(labels: np.ndarray) -> np.ndarray:
+    return labels[labels != LEFT_OUT]
+
+
+def _open(path: Path, split: str, recipe: DetectionRecipe) -> BoxDataset:
     """A data set with boxes.
 
     Raises:
@@ -142,8 +158,10 @@ def _open(path: Path, split: str, labels: tuple[str, ...]) -> BoxDataset:
     dataset = open_dataset(path, split)
     if not isinstance(dataset, BoxDataset):
         raise ValueError(f"{path} has no boxes, which a detector is trained and measured with")
-    if unknown := [name for name in dataset.labels if name not in labels]:
+    unknown = [name for name in dataset.labels if name not in recipe.labels]
+    if unknown and recipe.others == "refuse":
         raise ValueError(
-            f"{path} has classes that the recipe's labels lack: {', '.join(unknown)}; add them, or choose other data"
+            f"{path} has classes that the recipe's labels lack: {', '.join(unknown)}; add them, choose other data, or "
+            "leave their boxes out with others: leave_out"
         )
     return dataset

@@ -333,6 +333,17 @@ def test_a_recipe_says_only_what_its_task_knows(tmp_path: Path) -> None:
             load_recipe(str(path))
 
 
+def test_boxes_of_other_classes_can_be_left_out(shapes: Path) -> None:
+    recipe = small_recipe(labels=("disc",), others="leave_out")
+    lesson = DetectionLesson.open(recipe, shapes, shapes / "out")
+    everything = DetectionLesson.open(small_recipe(labels=("square", "disc")), shapes, shapes / "out")
+    both = [int((lesson_.batch(0)[2] >= 0).sum()) for lesson_ in (lesson, everything)]
+    discs = int((everything.batch(0)[2] == 1).sum())
+    assert both[0] == discs < both[1]
+    with pytest.raises(ValueError, match="others is 'drop'; accepted: refuse, leave_out"):
+        small_recipe(others="drop")
+
+
 def test_data_without_boxes_or_with_other_classes_is_refused(shapes: Path) -> None:
     with pytest.raises(ValueError, match="classes that the recipe's labels lack: square; add them"):
         train(small_recipe(labels=("disc",)), shapes, shapes / "out")
