@@ -193,7 +193,7 @@ def _current_source(record: Record) -> str:
     """SHA-256 of what the engine would be built from now; the record's own where that is not on this machine."""
     path = Path(record.model)
     if path.is_absolute():
-        return file_identity(path) if path.is_file() else record.key.source
+        return (file_identity(path) if path.is_file() else None) or record.key.source
     entry = _listed(record)
     return record.key.source if entry is None else str(entry.get("weights_sha256", ""))
 

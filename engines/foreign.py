@@ -28,11 +28,11 @@ from perception.tasks import get_task
 from perception.tasks.config import ModelConfig, Output
 from perception.tasks.decoders import make_decoder
 from perception.tasks.geometry import Fit
-from perception.tasks.labels import COCO_LABELS, coco_slots
+from perception.tasks.labels import NAMED_LABELS
 
 FIELDS = ("name", "task", "file", "input", "decoder", "labels", "licence", "data_licence")
 INPUT = ("color", "range", "mean", "std", "letterbox", "pad_value", "interpolation", "size")
-LABELS = {"coco": COCO_LABELS, "coco_slots": coco_slots()}
+SHOWN = "config/detectors/yolox_nano.yaml"
 
 
 class ForeignSource(OnnxSource):
@@ -51,11 +51,40 @@ class ForeignSource(OnnxSource):
             raise EngineError(f"{description} is about {file}, which cannot be read: {error.strerror}") from error
         try:
             graph = adopt(read(data, str(file)), fields, description)
+            super().__init__(description, graph.SerializeToString())
+            self._try()
         except EngineError as error:
             raise EngineError(f"{description}: {error}") from error
-        super().__init__(description, graph.SerializeToString())
-        self.identity = file_identity(description)
-        _try(self, description)
+        except Exception as error:  # whatever a field of another type, or ONNX Runtime, makes of it
+            raise EngineError(
+                f"{description} does not fit its file, or a field has a wrong form ({type(error).__name__}: {error}); "
+                f"{SHOWN} shows how each field looks"
+            ) from error
+        self.identity = file_identity(description) or self.identity
+
+    def _try(self) -> None:
+        """Parse the outputs for noise, which tells whether decoder and labels fit the file.
+
+        Raises:
+            EngineError: they do not.
+        """
+        config = self.config
+        frame = np.random.default_rng(0).integers(0, 256, (1, *config.input_size, 3), np.uint8)
+        outputs = next(iter(self.reference([frame])))
+        if config.decoder is not None:
+            classes = config.decoder.classes(outputs)
+            if classes != len(config.labels):
+                raise EngineError(f"the file tells {classes} classes apart, and labels has {len(config.labels)} names")
+            given = config.decoder.given_scores(outputs)
+            if given is not None and not (given.min(initial=0) >= -1e-3 and given.max(initial=1) <= 1.001):
+                raise EngineError(
+                    f"what the decoder takes for scores reaches from {given.min():.3g} to {given.max():.3g}, but "
+                    "scores lie between 0 and 1; say score: sigmoid or softmax, or export the file with that"
+                )
+        try:
+            get_task(config.task).parse(outputs, Fit.of(config.input_size, config), config)
+        except (ValueError, IndexError) as error:
+            raise EngineError(f"the decoder does not fit the file: {error}") from error
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -90,6 +119,8 @@ def adopt(model: onnx.ModelProto, fields: Mapping[str, Any], description: Path) 
     given = fields.get("input") or {}
     size, channels_last = _image_size(inputs, given.get("size"))
     try:
+        if not isinstance(fields.get("decoder", {}), dict):
+            raise ValueError(f"decoder is {fields['decoder']!r}; write {{kind: yolox}} and its fields")
         decoder = make_decoder(fields["decoder"]) if fields.get("decoder") else None
         mean, std = _normalisation(given)
         config = ModelConfig(
@@ -145,6 +176,8 @@ def _image_size(inputs: list[onnx.ValueInfoProto], given: Any) -> tuple[tuple[in
             f"the file takes {words}; accepted is one float32 image (1, 3, height, width) or (1, height, width, 3)"
         )
     channels_last = shapes[0][1] != 3
+    if given is not None and not (isinstance(given, list) and len(given) == 2):
+        raise EngineError(f"size of input is {given!r}; it is [height, width]")
     height, width = (shapes[0][1:3] if channels_last else shapes[0][2:]) if given is None else given
     if not (height and width):
         raise EngineError("the file takes images of any size; say which one with input: {size: [height, width]}")
@@ -156,26 +189,30 @@ def _normalisation(given: Mapping[str, Any]) -> tuple[tuple[float, float, float]
     if "range" in given and ("mean" in given or "std" in given):
         raise ValueError("input has range, and mean or std too; give either")
     if "range" in given:
-        low, high = map(float, given["range"])
-        if not low < high:
-            raise ValueError(f"range {given['range']} of input must rise, as [0, 255] or [-1, 1] do")
+        ends = given["range"]
+        if not (isinstance(ends, list) and len(ends) == 2 and float(ends[0]) < float(ends[1])):
+            raise ValueError(f"range of input is {ends!r}; it is two numbers that rise, such as [0, 255] or [-1, 1]")
+        low, high = map(float, ends)
         return (-low / (high - low),) * 3, (1 / (high - low),) * 3
-    mean, std = (tuple(map(float, given.get(name, default))) for name, default in (("mean", [0] * 3), ("std", [1] * 3)))
-    if len(mean) != 3 or len(std) != 3:
-        raise ValueError("mean and std of input have three numbers each, for an image scaled to [0, 1]")
-    return mean, std
+    found = []
+    for name, default in (("mean", 0.0), ("std", 1.0)):
+        values = given.get(name, [default] * 3)
+        if not (isinstance(values, list) and len(values) == 3):
+            raise ValueError(f"{name} of input is {values!r}; it is three numbers, for an image scaled to [0, 1]")
+        found.append((float(values[0]), float(values[1]), float(values[2])))
+    return found[0], found[1]
 
 
 def _labels(given: Any, folder: Path) -> tuple[str, ...]:
     if isinstance(given, list):
         return tuple(map(str, given))
-    if given in LABELS:
-        return LABELS[given]
+    if isinstance(given, str) and given in NAMED_LABELS:
+        return NAMED_LABELS[given]
     try:
         return tuple(line.strip() for line in (folder / str(given)).read_text().splitlines())
     except OSError as error:
         raise EngineError(
-            f"labels {given!r} are neither a list, nor {' or '.join(LABELS)}, nor a readable file: {error}"
+            f"labels {given!r} are neither a list, nor {' or '.join(NAMED_LABELS)}, nor a readable file: {error}"
         ) from error
 
 
@@ -228,7 +265,7 @@ def _drop_dead(model: onnx.ModelProto) -> None:
     for node in reversed(model.graph.node):
         if wanted & set(node.output):
             kept.append(node)
-            wanted |= set(node.input)
+            wanted |= _read_by(node)
     del model.graph.node[:]
     model.graph.node.extend(reversed(kept))
     used = [tensor for tensor in model.graph.initializer if tensor.name in wanted]
@@ -236,16 +273,12 @@ def _drop_dead(model: onnx.ModelProto) -> None:
     model.graph.initializer.extend(used)
 
 
-def _try(source: OnnxSource, description: Path) -> None:
-    """Parse the outputs for a grey image, which tells whether decoder and labels fit the file."""
-    config = source.config
-    frame = np.full((1, *config.input_size, 3), config.pad_value, np.uint8)
-    outputs = next(iter(source.reference([frame])))
-    try:
-        if config.decoder is not None:
-            classes = config.decoder.classes(outputs)
-            if classes != len(config.labels):
-                raise ValueError(f"the file tells {classes} classes apart, and labels has {len(config.labels)} names")
-        get_task(config.task).parse(outputs, Fit.of(config.input_size, config), config)
-    except (ValueError, IndexError) as error:
-        raise EngineError(f"{description} does not fit its file: {error}") from error
+def _read_by(node: onnx.NodeProto) -> set[str]:
+    """What a node reads, and what the branches and bodies in it read from outside."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                names |= _read_by(inner)
+            names |= {value.name for value in graph.output}
+    return names

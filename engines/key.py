@@ -14,6 +14,7 @@ import yaml
 
 from perception.engines.runtimes import Runtime
 from perception.tasks.config import ModelConfig
+from perception.tasks.labels import NAMED_LABELS
 
 DESCRIPTIONS = (".yaml", ".yml")
 """Suffixes of files that describe a model that was made elsewhere."""
@@ -90,16 +91,31 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def file_identity(path: Path) -> str:
-    """SHA-256 of a model's file; of a description (see `perception.engines.foreign`) together with the file that it is
-    about, if that is there.
+def file_identity(path: Path) -> str | None:
+    """SHA-256 of a model's file; of a description (see `perception.engines.foreign`) together with the files that it
+    names. None where one of those is not there, as on a robot that has the engine only.
     """
     data = path.read_bytes()
     if path.suffix in DESCRIPTIONS:
-        fields = yaml.safe_load(data)
-        about = path.parent / str(fields.get("file", "")) if isinstance(fields, dict) else path.parent
-        data += about.read_bytes() if about.is_file() else b""
+        for named in described_files(path):
+            if not named.is_file():
+                return None
+            data += named.read_bytes()
     return sha256(data)
+
+
+def described_files(description: Path) -> list[Path]:
+    """The model's file that a description names, and the list of its classes if that is a file."""
+    try:
+        fields = yaml.safe_load(description.read_bytes())
+    except yaml.YAMLError:  # half edited; who reads it for its content says so
+        return []
+    if not isinstance(fields, dict):
+        return []
+    files = [description.parent / str(fields["file"])] if "file" in fields else []
+    labels = fields.get("labels")
+    named = isinstance(labels, str) and labels not in NAMED_LABELS
+    return [*files, description.parent / str(labels)] if named else files
 
 
 def hash_frames(frames: Iterable[np.ndarray]) -> str:

@@ -95,6 +95,8 @@ class ModelConfig:
                 f"letterbox {self.letterbox!r} of model {self.name!r} is not possible; accepted: {LETTERBOXES}, and "
                 "none with pads_narrow_views"
             )
+        if not 0 <= self.pad_value <= 255:
+            raise ValueError(f"pad_value {self.pad_value} of model {self.name!r} must lie between 0 and 255")
         if any(value <= 0 for value in self.std):
             raise ValueError(f"std {self.std} of model {self.name!r} must be positive")
 

@@ -48,6 +48,9 @@ class Decoder(Protocol):
     def classes(self, outputs: Outputs) -> int:
         """How many classes of objects the outputs tell apart."""
 
+    def given_scores(self, outputs: Outputs) -> np.ndarray | None:
+        """What is taken for scores as it comes; None where it is computed of something else."""
+
     def candidates(self, outputs: Outputs, least: float, classes: np.ndarray | None) -> Candidates:
         """All that score `least` or more, of the classes that are true in bool (C,) (None: all)."""
 
@@ -92,6 +95,10 @@ class SsdDecoder:
         """See `Decoder.classes`."""
         return _flat(outputs, self.score_output).shape[1] - self.background
 
+    def given_scores(self, outputs: Outputs) -> np.ndarray | None:
+        """See `Decoder.given_scores`."""
+        return _flat(outputs, self.score_output) if self.score == "none" else None
+
     def candidates(self, outputs: Outputs, least: float, classes: np.ndarray | None) -> Candidates:
         """See `Decoder.candidates`."""
         return _select(_flat(outputs, self.score_output), self.score, self.background, least, classes)
@@ -119,6 +126,10 @@ class YoloxDecoder:
     def classes(self, outputs: Outputs) -> int:
         """See `Decoder.classes`."""
         return _flat(outputs, self.output).shape[1] - 5
+
+    def given_scores(self, outputs: Outputs) -> np.ndarray | None:
+        """See `Decoder.given_scores`."""
+        return _flat(outputs, self.output)[:, 4:]
 
     def candidates(self, outputs: Outputs, least: float, classes: np.ndarray | None) -> Candidates:
         """See `Decoder.candidates`."""
@@ -192,6 +203,10 @@ class BoxDecoder:
         """See `Decoder.classes`."""
         return self._scores(outputs).shape[1] - self.background
 
+    def given_scores(self, outputs: Outputs) -> np.ndarray | None:
+        """See `Decoder.given_scores`."""
+        return self._scores(outputs) if self.score == "none" else None
+
     def candidates(self, outputs: Outputs, least: float, classes: np.ndarray | None) -> Candidates:
         """See `Decoder.candidates`."""
         return _select(self._scores(outputs), self.score, self.background, least, classes)
@@ -230,6 +245,10 @@ class FoundDecoder:
     def classes(self, outputs: Outputs) -> int:
         """See `Decoder.classes`: as many as were seen so far."""
         return int(outputs["found_labels"].max()) + 1
+
+    def given_scores(self, outputs: Outputs) -> np.ndarray | None:
+        """See `Decoder.given_scores`."""
+        return outputs["found_scores"]
 
     def candidates(self, outputs: Outputs, least: float, classes: np.ndarray | None) -> Candidates:
         """See `Decoder.candidates`."""
@@ -308,7 +327,7 @@ def _select(raw: np.ndarray, score: str, background: bool, least: float, classes
     if score == "sigmoid":
         with np.errstate(over="ignore"):
             scores = 1 / (1 + np.exp(-scores))
-    return Candidates(owners, found, np.minimum(scores, 1).astype(np.float32))
+    return Candidates(owners, found, np.clip(scores, least, 1).astype(np.float32))  # rounding may leave one below
 
 
 def _logit(share: float) -> float:

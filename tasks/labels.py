@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -30,6 +30,10 @@ def coco_slots() -> tuple[str, ...]:
     for gap in _COCO_GAPS:
         names.insert(gap, UNUSED)
     return tuple(names)
+
+
+NAMED_LABELS: Mapping[str, tuple[str, ...]] = {"coco": COCO_LABELS, "coco_slots": coco_slots()}
+"""Lists of classes that a description can name."""
 
 
 @lru_cache(maxsize=64)  # every frame asks again

@@ -119,7 +119,8 @@ class Tracker:
         """
         tracks = self._tracks if stamp >= self._stamp else _none()
         tracks.advance((stamp - self._stamp) * 1e-9 if len(tracks) else 0.0)
-        tracks = tracks.only(stamp - tracks.seen <= memory * 1e9)
+        recent = tracks.seen == self._stamp  # however long ago that image was made
+        tracks = tracks.only(recent | (stamp - tracks.seen <= memory * 1e9))
         known, recent = tracks.numbers > 0, tracks.seen == self._stamp
         high = found.scores >= threshold
         owners = np.full(len(found), -1)

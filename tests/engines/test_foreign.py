@@ -137,14 +137,67 @@ REFUSED = [
     ({"file": "no.onnx"}, "is about .*no.onnx, which cannot be read"),
     ({"task": "detect"}, "unknown task 'detect'"),
     ({"weights": "x"}, "unknown fields: weights"),
+    ({"input": {"range": 255}}, "range of input is 255; it is two numbers"),
+    ({"input": {"mean": 0.5}}, "mean of input is 0.5; it is three numbers"),
+    ({"input": {"size": 32}}, r"size of input is 32; it is \[height, width\]"),
+    ({"input": {"pad_value": 300}}, "pad_value 300 of model .* must lie between 0 and 255"),
+    ({"decoder": "yolox"}, "decoder is 'yolox'; write {kind: yolox}"),
+    ({"decoder": {"kind": "yolox", "strides": 8}}, "wrong form|the decoder reads"),
+    ({"labels": {"dark": 1}}, "neither a list"),
+    ({"task": "depth", "decoder": None}, "does not fit its file|KeyError"),
+    ({"input": {"range": [0, 1]}}, None),
 ]
 
 
 @pytest.mark.parametrize(("changes", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
-def test_what_does_not_fit_is_refused_in_words(changes: dict, sentence: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused_in_words(changes: dict, sentence: str | None, tmp_path: Path) -> None:
+    if sentence is None:  # the others differ from this by what they are refused for
+        open_source(str(write(tmp_path, **changes)))
+        return
     with pytest.raises(EngineError, match=sentence) as caught:
         open_source(str(write(tmp_path, **changes)))
     assert "mine.yaml" in str(caught.value)
+
+
+def test_what_are_no_scores_is_refused(tmp_path: Path) -> None:
+    graph = cells_graph()
+    graph.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.array([4, 0], np.float32), "bias"))
+    with pytest.raises(EngineError, match="takes for scores reaches from .* say score: sigmoid"):
+        open_source(str(write(tmp_path, graph)))
+    decoder = DESCRIPTION["decoder"] | {"score": "sigmoid"}
+    assert open_source(str(write(tmp_path, graph, decoder=decoder))).config.decoder is not None
+
+
+def test_an_engine_goes_with_its_names_and_lives_without_its_file(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("dark\nbright\n")
+    path = write(tmp_path, labels="names.txt")
+    engines.build(str(path), "onnxruntime", "fp32", directory=tmp_path / "engines")
+    (tmp_path / "names.txt").write_text("bright\ndark\n")
+    with pytest.raises(EngineError, match="is stale: source was"):
+        engines.load(str(path), directory=tmp_path / "engines")
+    (tmp_path / "cells.onnx").unlink()  # a robot that got the engine and the description
+    engines.load(str(path), directory=tmp_path / "engines").close()
+    path.write_text("task: [half edited")
+    with pytest.raises(EngineError, match="no engine|is stale"):
+        engines.load(str(path), directory=tmp_path / "engines")
+
+
+def test_branches_keep_what_they_read_from_outside(tmp_path: Path) -> None:
+    graph = cells_graph(opset=18)
+    graph.graph.initializer.append(numpy_helper.from_array(np.array(1.0, np.float32), "one"))
+    graph.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    branches = [
+        helper.make_graph([helper.make_node("Mul", ["boxes_old", "one"], [name])], name, [], [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        ])
+        for name in ("then", "else")
+    ]  # fmt: skip
+    concat = next(node for node in graph.graph.node if node.op_type == "Concat")
+    concat.output[0] = "boxes_old"
+    graph.graph.node.append(
+        helper.make_node("If", ["yes"], ["boxes"], then_branch=branches[0], else_branch=branches[1])
+    )
+    assert "one" in {tensor.name for tensor in open_source(str(write(tmp_path, graph))).plain().graph.initializer}
 
 
 def test_a_file_with_other_inputs_is_refused(tmp_path: Path) -> None:

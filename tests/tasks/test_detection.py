@@ -216,8 +216,30 @@ def test_disagreement() -> None:
     other = ssd_outputs([([0.2, 0.5, 0.3, 0.3], 0, 2.0)])
     found = [task.disagreement(reference, outputs, config()) for outputs in (moved, weaker, other)]
     assert found[0] > 0 and 0 < found[1] < found[2]
+    assert found[2] > task.PARITY_BOUNDS["int8"] and found[1] > task.PARITY_BOUNDS["fp16"]
     moved["boxes"][0, 0, 0] = np.nan
     assert task.disagreement(reference, moved, config()) == math.inf
+
+
+@pytest.mark.parametrize("objects", [1, 5])
+@pytest.mark.parametrize("background", [-5.0, -20.0])
+def test_lost_or_misnamed_objects_are_never_parity(objects: int, background: float) -> None:
+    """Beside two thousand places that rightly say nothing."""
+    seen = [([0.15 * place + 0.1, 0.5, 0.1, 0.1], place % 3, 3.0) for place in range(objects)]
+    reference, lost, renamed = ssd_outputs(seen), ssd_outputs([]), ssd_outputs(seen)
+    renamed["scores"][..., 1:] = np.roll(renamed["scores"][..., 1:], 1, axis=2)
+    for outputs in (reference, lost, renamed):
+        outputs["scores"][outputs["scores"] < background] = background
+    for outputs in (lost, renamed):
+        assert task.disagreement(reference, outputs, config()) > task.PARITY_BOUNDS["int8"]
+
+
+def test_disagreement_of_sides_that_say_different_numbers_of_boxes() -> None:
+    model = config(BoxDecoder(), ("a",))
+    boxes = np.tile(np.array([1, 2, 30, 40], np.float32), (1, 5, 1))
+    scores = np.array([0.9, 0.1, 0, 0, 0], np.float32).reshape(1, 5, 1)
+    less = scores - np.float32(1e-4)  # the last ones below nought, where no score can be
+    assert task.disagreement({"boxes": boxes, "scores": less}, {"boxes": boxes, "scores": scores}, model) < 0.001
 
 
 def test_overlay_draws_boxes_in_their_classes_colours() -> None:
