@@ -106,12 +106,19 @@ def _build(args: argparse.Namespace) -> int:
     layers = _float_layers(args)
     report = _reporter()
     if args.if_needed:
+        from perception.tasks.decoders import FoundDecoder
+
         try:
             with load(args.model, args.target, args.precision, directory=args.directory, size=args.size) as engine:
-                if engine.chosen or (args.target, args.precision) != ("auto", "auto"):
+                inside = isinstance(engine.config.decoder, FoundDecoder)
+                other = {"graph": not inside, "numpy": inside}.get(args.suppression, False)
+                if other:
+                    report(f"{engine.info['model']} was built with another --suppression")
+                elif engine.chosen or (args.target, args.precision) != ("auto", "auto"):
                     report(f"{engine.info['model']} is built: {engine.info['runtime']} {engine.info['precision']}")
                     return 0
-                report(f"{engine.info['model']} was built for targets by name; auto has not chosen between them yet")
+                else:
+                    report(f"{engine.info['model']} was built for targets by name; auto has not chosen between them")
         except EngineError as error:
             report(str(error))
     from perception.evaluation.judge import find_judge  # not before it is known that something is to be built

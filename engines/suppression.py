@@ -2,7 +2,7 @@
 
 The graph then gives at most `MOST` boxes, and `perception.tasks.detection.parse` has nothing left to do but to place
 them. Thresholds are fixed when the engine is built: what scores less than `LEAST` is never seen, and boxes that overlap
-by more than `IOU` are doubles.
+by more than `IOU` are doubles. Of outputs that are no numbers, which `parse` leaves out, some may take places.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from perception.engines.errors import EngineError
 from perception.engines.graph import finish, read_config
+from perception.tasks.anchors import LONGEST
 from perception.tasks.config import ModelConfig, Output
 from perception.tasks.decoders import BoxDecoder, FoundDecoder, SsdDecoder, YoloxDecoder
 from perception.tasks.detection import IOU, MOST
@@ -85,8 +86,9 @@ class _Tail:
         height, width = (np.float32(side) for side in self.config.input_size)
         middle_x = self.add("Add", self.add("Mul", tx, w * width), x * width)
         middle_y = self.add("Add", self.add("Mul", ty, h * height), y * height)
-        half_w = self.add("Mul", self.add("Exp", tw), w * width / 2)
-        half_h = self.add("Mul", self.add("Exp", th), h * height / 2)
+        longest = np.array(LONGEST, np.float32)
+        half_w = self.add("Mul", self.add("Exp", self.add("Min", tw, longest)), w * width / 2)
+        half_h = self.add("Mul", self.add("Exp", self.add("Min", th, longest)), h * height / 2)
         return self._corners(middle_x, middle_y, half_w, half_h), self._scores(
             decoder.score_output, decoder.score, decoder.background
         )

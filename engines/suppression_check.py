@@ -96,8 +96,10 @@ def check_same(plain: Sequence[detection.Detections], inside: Sequence[detection
     """Hold what was found, image by image, against each other.
 
     Raises:
-        EngineError: a sure object of one side is missing on the other.
+        EngineError: a sure object of one side is missing on the other, or there is none at all.
     """
+    if not any((one.scores >= SURE).any() for one in plain):
+        raise EngineError("no object is found in any frame, so nothing is compared; name others with --frames")
     for place, pair in enumerate(zip(plain, inside, strict=True)):
         for one, other in (pair, pair[::-1]):
             sure = one.scores >= SURE

@@ -44,10 +44,19 @@ class CocoBoxes(BoxDataset):
 
     @staticmethod
     def find(folder: Path, split: str) -> Path | None:
-        """The file of a split below a folder: the one called so, else the first that begins so; None: there is none."""
+        """The file of a split below a folder: the one called so, else the one that begins so; None: there is none.
+
+        Raises:
+            ValueError: several begin so.
+        """
         for name in (split, SPLITS.get(split, split)):
-            for path in sorted((folder / "annotations").glob(f"{PREFIX}{name}*.json")):
-                return path
+            paths = sorted((folder / "annotations").glob(f"{PREFIX}{name}*.json"))
+            exact = [path for path in paths if path.stem == f"{PREFIX}{name}"]
+            if len(paths) > 1 and not exact:
+                names = " or ".join(path.name for path in paths)
+                raise ValueError(f"{split!r} may be {names} of {folder}; name one as the split, as in --split val2017")
+            if paths:
+                return (exact or paths)[0]
         return None
 
     def _find_images(self) -> Path:

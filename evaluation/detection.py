@@ -212,15 +212,14 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
     def score(
         self, predict: Predict, config: ModelConfig, dataset: Dataset[Any], frames: Iterable[BoxFrame]
     ) -> dict[str, float]:
-        """`Evaluation.metrics`, `mAP_ci95`, `AP50_ci95` and `frames`; mAP is NaN where nothing was found."""
+        """`Evaluation.metrics` and `frames`; mAP is NaN where nothing was found."""
         infer = self.inference(predict, config, dataset)
         rows = [self.measure(Sample(frame, infer(frame)), None, dataset, infer) for frame in frames]
         if not rows:
             raise ValueError("the data set is empty; nothing to evaluate")
-        summary = self.summary(rows)
+        evaluation = _evaluate(rows)
         nothing = {} if any(row["found"]["boxes"] for row in rows) else {self.metric: math.nan}
-        intervals = {f"{name}_ci95": value for name, value in summary["ci95"].items()}
-        return summary["metrics"] | nothing | intervals | {"frames": float(len(rows))}
+        return evaluation.metrics | nothing | {"frames": float(len(rows))}
 
     def plot(self, rows: Sequence[Row], path: Path) -> dict[str, str]:
         """Curves of precision over recall."""

@@ -15,6 +15,7 @@ from perception.evaluation.rgbd_folder import IMAGE_SUFFIXES, RGBDWriter
 from perception.evaluation.yolo import YoloWriter
 from perception.tasks import detection as detection_task
 from perception.tasks.config import ModelConfig
+from perception.tasks.decoders import FoundDecoder
 from perception.tasks.geometry import Camera, Fit
 from perception.tasks.image import Image, preprocess, resize
 from perception.tasks.labels import UNUSED
@@ -90,6 +91,11 @@ def label_boxes(
         score: what scores less is not there.
     """
     used, broken = used_labels(config), []
+    if isinstance(config.decoder, FoundDecoder) and score < config.decoder.least:
+        raise ValueError(
+            f"{config.name}'s engine itself drops what scores less than {config.decoder.least:g}; ask for no "
+            "less, or build it with --suppression numpy"
+        )
     for path in photographs:
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:

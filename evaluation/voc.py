@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perception.evaluation.boxes import Annotation, BoxDataset, read_labels
+from perception.evaluation.rgbd_folder import IMAGE_SUFFIXES
 
 SPLITS = (("train_clips", "val_clips"), ("trainval", "test"), ("train", "val"))
 """Lists to train on and to evaluate on, the ones to be preferred first: see `clips` for those."""
@@ -50,9 +51,8 @@ class VocBoxes(BoxDataset):
         if strangers := sorted(names - set(self.labels)):
             raise ValueError(f"{root} has objects called {', '.join(strangers)}, and labels {', '.join(self.labels)}")
         places = {name: place for place, name in enumerate(self.labels)}
-        first = int(all(value.is_integer() for entry in objects for value in entry.box))
         self._annotations = {
-            name: found if isinstance(found, str) else _annotation(*found, places, first)
+            name: found if isinstance(found, str) else _annotation(*found, places)
             for name, found in read.items()
             if name in wanted
         }
@@ -71,7 +71,8 @@ class VocBoxes(BoxDataset):
     def files(self, index: int) -> tuple[Path, ...]:
         """Image and annotation."""
         name = self._names[index]
-        return self.root / "JPEGImages" / f"{name}.jpg", self._xml(name)
+        images = [self.root / "JPEGImages" / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
+        return next((path for path in images if path.is_file()), images[0]), self._xml(name)
 
     def annotation(self, index: int) -> Annotation:
         """As its file has it."""
@@ -145,8 +146,9 @@ def _try_read(path: Path) -> tuple[list[VocObject], tuple[int, int]] | str:
         return str(error)
 
 
-def _annotation(objects: list[VocObject], size: tuple[int, int], places: dict[str, int], first: int) -> Annotation:
-    """Edges of boxes whose upper left pixel is number `first`."""
+def _annotation(objects: list[VocObject], size: tuple[int, int], places: dict[str, int]) -> Annotation:
+    """Edges of boxes. Corners that are whole numbers throughout a file are pixels counted from 1, as VOC has them."""
+    first = int(all(value.is_integer() for entry in objects for value in entry.box))
     boxes = np.array([entry.box for entry in objects], np.float64).reshape(-1, 4)
     boxes[:, :2] -= first
     labels = np.array([places[entry.name] for entry in objects], np.int64)

@@ -85,6 +85,11 @@ class SSDLite(nn.Module):
             nn.init.constant_(predictor.layers[-1].bias, RARE)  # type: ignore[union-attr, index]
 
     @property
+    def class_layers(self) -> list[nn.Module]:
+        """What tells the classes apart, and means nothing to a detector of other classes."""
+        return [predictor.layers[-1] for predictor in self.scores]  # type: ignore[union-attr, index, misc]
+
+    @property
     def widths(self) -> dict[str, Any]:
         """What makes a network of the same widths."""
         return {"encoder": self.encoder.widths}

@@ -27,7 +27,7 @@ from perception.tasks.tracking import Tracker
 @dataclass(frozen=True)
 class DetectionParameters(ModelParameters):
     model: str = parameter(
-        DETECTION_MODEL, "Registered name of the model, or path of an ONNX file made by `perception`."
+        DETECTION_MODEL, "Registered name of the model, or path of an ONNX file or of its description."
     )
     score_threshold: float = parameter(
         0.3, "Objects that score less are not reported.", live=True, minimum=0.0, maximum=1.0

@@ -35,6 +35,8 @@ class Habits(Rig):
     def habits(self, rounds: int = 3) -> Figures:
         """Age of the results (from the sending of an image to the arrival of its depth) and processor time, at a rate
         that all nodes can take and at one that none can; medians over the rounds, in which the nodes take turns."""
+        if self.node.executable != "depth_node":
+            raise ValueError(f"habits are those of a usual depth node, and {self.model} is for {self.node.executable}")
         bench = BagBench(self._bag(), (INFO,), self.out)
         subjects = self._subjects()
         alone = bench.run(subjects[-1], Feed(seconds=self.seconds, one_by_one=True)).figures["output_hz"]

@@ -132,6 +132,11 @@ class ModelNode(BaseNode):
         config = self.engine.config
         if config.task != self.task:
             raise ValueError(f"model {config.name!r} is for the task {config.task!r}; this node needs {self.task!r}")
+        if not config.weights and not parameters.model.endswith(".onnx"):
+            self.get_logger().warning(
+                f"model {config.name!r} has no trained weights: what it says means nothing; `perception engines list` "
+                "shows those that have, `perception train` makes some"
+            )
         self.review(parameters)
         outputs = self.engine.run(np.zeros((1, *config.input_size, 3), np.uint8))  # a runtime's first run is a slow one
         self.try_out(outputs)

@@ -1,13 +1,14 @@
-"""A reliable reader of `image` that does nothing with it: what a benchmark stops in mid-air."""
+"""A reliable reader of `image`, or of what that is remapped to, that does nothing with it: what a benchmark stops in
+mid-air."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 
 import rclpy
 from rclpy.executors import ExternalShutdownException
-from sensor_msgs.msg import Image as ImageMessage
 
 from perception.nodes.environment import prepare
 from perception.nodes.outputs import RESULTS
@@ -17,7 +18,9 @@ def main(arguments: list[str] | None = None) -> int:
     prepare()
     rclpy.init(args=arguments)
     node = rclpy.create_node("reader")
-    node.create_subscription(ImageMessage, "image", lambda message: None, RESULTS, raw=True)
+    package, name = node.declare_parameter("message_type", "sensor_msgs/Image").value.split("/")
+    message_type = getattr(importlib.import_module(f"{package}.msg"), name)
+    node.create_subscription(message_type, "image", lambda message: None, RESULTS, raw=True)
     with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.spin(node)
     rclpy.try_shutdown()

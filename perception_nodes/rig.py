@@ -220,10 +220,12 @@ class Rig:
         return session.start(self.node.executable, parameters, namespace=NAMESPACE)
 
     def _stall_a_reader(self, session: Session) -> None:
-        """A reliable reader of the depth is stopped in mid-air; readers read images, so this is for nodes of images."""
-        reader = session.start("reader", {}, namespace=NAMESPACE, remappings={"image": "depth"})
-        depth = f"{NAMESPACE}/depth"
-        session.wait(lambda: session.observer.count_subscribers(depth) >= 2, 60, "the reader to be stalled")
+        """A reliable reader of the results is stopped in mid-air."""
+        kind = self.node.message_type
+        parameters = {"message_type": f"{kind.__module__.partition('.')[0]}/{kind.__name__}"}
+        reader = session.start("reader", parameters, namespace=NAMESPACE, remappings={"image": self.node.topic})
+        topic = f"{NAMESPACE}/{self.node.topic}"
+        session.wait(lambda: session.observer.count_subscribers(topic) >= 2, 60, "the reader to be stalled")
         time.sleep(SETTLE)
         reader.send_signal(signal.SIGSTOP)
-        self.say("one reliable reader of the depth topic is stopped")
+        self.say(f"one reliable reader of {self.node.topic} is stopped")

@@ -55,9 +55,12 @@ class BoxAugmentation:
     """Largest relative change of brightness, contrast and saturation; gamma and white balance change by half of it."""
 
     def __post_init__(self) -> None:
-        for name in ("crop", "expand", "turn", "mosaic"):
+        for name in ("crop", "expand", "turn", "mosaic", "smallest", "color"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share and must lie between 0 and 1")
+        for name in ("aspect", "largest"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a factor and must be 1 or more")
 
 
 def augment(

@@ -16,7 +16,7 @@ from perception.engines.acceptance import Predict
 from perception.evaluation.boxes import BoxDataset
 from perception.evaluation.datasets import open_dataset
 from perception.evaluation.detection import DetectionAssessment
-from perception.models import model_config
+from perception.models import create_model, model_config
 from perception.tasks.anchors import corners
 from perception.tasks.config import ModelConfig
 from perception.tasks.decoders import SsdDecoder
@@ -121,6 +121,22 @@ class DetectionLesson(Lesson[DetectionRecipe]):
 
     def options(self) -> dict[str, Any]:
         return {"labels": self.recipe.labels}
+
+    def go_on(self, weights: str) -> nn.Module:
+        """The trained detector; of one for other classes, all but what tells classes apart."""
+        begun = create_model(weights)
+        if model_config(weights).labels == self.recipe.labels:
+            return begun
+        model = self.build()
+        anew = {parameter for layer in model.class_layers for parameter in layer.parameters()}  # type: ignore[union-attr]
+        own, theirs = model.state_dict(keep_vars=True), begun.state_dict()
+        for name, tensor in own.items():
+            if tensor in anew:
+                continue
+            if name not in theirs or theirs[name].shape != tensor.shape:
+                raise ValueError(f"{weights!r} is of another network than {self.recipe.model!r}: {name} differs")
+            tensor.data.copy_(theirs[name])
+        return model
 
     def config(self) -> ModelConfig:
         return model_config(self.recipe.model, self.recipe.stages[-1].size, **self.options())

@@ -79,6 +79,14 @@ class Lesson(ABC, Generic[AnyRecipe]):
         """What is trained and saved beside `model`, which it may watch from now on."""
         return nn.Module()
 
+    def go_on(self, weights: str) -> nn.Module:
+        """The trained network with which the recipe begins.
+
+        Raises:
+            ValueError: it does not fit the recipe.
+        """
+        return create_model(weights)
+
     def build(self) -> nn.Module:
         """The network with random weights."""
         return create_model(self.recipe.model, pretrained=False, **self.options())

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from perception.engines.acceptance import Predict
 from perception.engines.store import write_atomically
-from perception.models import create_model, model_config
+from perception.models import model_config
 from perception.tasks.config import ModelConfig
 from perception.training import quantization
 from perception.training.data import Normalize, prefetch
@@ -195,7 +195,7 @@ def _started(lesson: Lesson, data: Path) -> nn.Module:
             raise ValueError(f"the recipe goes on from {recipe.weights!r}, which has no weights yet; train it first")
         if (begun.mean, begun.std) != (config.mean, config.std):
             raise ValueError(f"{recipe.weights!r} and {recipe.model!r} want their images normalised differently")
-        return create_model(recipe.weights)
+        return lesson.go_on(recipe.weights)
     model = lesson.build()
     if recipe.start:
         images = Normalize(config)(lesson.sample(config.input_size))

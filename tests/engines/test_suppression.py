@@ -167,6 +167,9 @@ def test_other_objects_are_noticed() -> None:
     ):
         with pytest.raises(EngineError, match="1 of 1 objects of frame 0 differ"):
             check_same([plain], [other])
+    nothing = found([[0, 0, 9, 9]], [0], [0.06])
+    with pytest.raises(EngineError, match="no object is found in any frame"):
+        check_same([nothing], [nothing])
 
 
 def test_only_detectors_can(tmp_path: Path) -> None:

@@ -96,6 +96,16 @@ def test_coco_keeps_names_crowds_and_areas(tmp_path: Path) -> None:
         assert boxes_of(empty) == [] and empty.boxes.shape == (0, 4)
 
 
+def test_several_files_of_a_split_are_not_guessed_between(tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    (path.parent / "instances_val2014.json").write_text(path.read_text())
+    with pytest.raises(
+        ValueError, match=r"may be instances_val2014.json or instances_val2017.json of .*--split val2017"
+    ):
+        open_dataset(tmp_path, "val")
+    assert open_dataset(tmp_path, "val2017").name.endswith("val2017")
+
+
 def test_coco_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "captions.json"
     path.write_text(json.dumps({"images": [], "annotations": [{"image_id": 1, "caption": "a dog"}]}))

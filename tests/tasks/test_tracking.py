@@ -61,6 +61,16 @@ def test_what_is_hidden_for_a_while_is_found_again_where_it_must_be() -> None:
     assert all(list(answer.values()) == [1] for answer, frame in zip(answers[1:], frames[1:], strict=True) if frame)
 
 
+@pytest.mark.parametrize("late", [0.003, 5.0])
+def test_images_slower_than_the_memory_keep_what_they_all_show(late: float) -> None:
+    tracker, box = Tracker(), (100, 100, 0.9, 0)
+    numbers = []
+    for image in range(5):
+        stamp = int((1.0 + late) * image * 1e9)
+        numbers.append(tracker.update(detections(box), stamp, 0.3, 1.0).tracks.tolist())
+    assert numbers == [[0], [1], [1], [1], [1]]
+
+
 def test_what_is_hidden_for_longer_is_another_object() -> None:
     frames = [[] if 20 < i < 45 else [(100, 100, HIGH, 0)] for i in range(50)]
     assert follow(frames)[-1] == {100: 2}

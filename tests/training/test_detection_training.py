@@ -15,7 +15,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from perception.evaluation.frames import BoxFrame  # noqa: E402
-from perception.models import model_config  # noqa: E402
+from perception.models import create_model, model_config  # noqa: E402
 from perception.models.registry import find_encoder  # noqa: E402
 from perception.models.ssdlite import SSDLite  # noqa: E402
 from perception.tasks import anchors as coding  # noqa: E402
@@ -331,6 +331,19 @@ def test_a_recipe_says_only_what_its_task_knows(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ValueError, match=words):
             load_recipe(str(path))
+
+
+def test_a_detector_of_other_classes_is_a_start_for_all_but_the_classes(shapes: Path) -> None:
+    first = train(small_recipe(), shapes, shapes / "first")
+    recipe = small_recipe(labels=("disc", "square", "ring"), weights=str(first), others="leave_out")
+    begun = DetectionLesson.open(recipe, shapes, shapes / "out").go_on(str(first))
+    state, trained = begun.state_dict(), create_model(str(first)).state_dict()
+    differ = {
+        name for name in state if state[name].shape != trained[name].shape or (state[name] != trained[name]).any()
+    }
+    assert differ and all(name.startswith("scores.") for name in differ)
+    again = DetectionLesson.open(small_recipe(weights=str(first)), shapes, shapes / "out").go_on(str(first))
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in again.state_dict().items())
 
 
 def test_boxes_of_other_classes_can_be_left_out(shapes: Path) -> None:
