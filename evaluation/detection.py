@@ -24,7 +24,7 @@ from perception.tasks.decoders import FoundDecoder
 from perception.tasks.detection import IOU, MOST, Detections
 from perception.tasks.geometry import Fit
 from perception.tasks.image import Image, preprocess
-from perception.tasks.labels import UNUSED
+from perception.tasks.labels import UNUSED, chosen
 
 if TYPE_CHECKING:
     from perception.evaluation.average_precision import Evaluation
@@ -59,15 +59,17 @@ def predict_boxes(
 class Shared:
     """The classes of a model and of a data set, which are the same where they have the same name.
 
-    `places` is int64 (model's classes,), the place of each in the data set's labels, -1 where it has none.
+    `places` is int64 (model's classes,), the place of each in the data set's labels, -1 where it has none. Of the data
+    set's classes only those `of_interest`, bool (labels,), count.
     """
 
-    def __init__(self, model: Sequence[str], data: Sequence[str]) -> None:
-        numbers = {name: place for place, name in enumerate(data)}
+    def __init__(self, model: Sequence[str], data: Sequence[str], of_interest: np.ndarray | None = None) -> None:
+        wanted = np.ones(len(data), bool) if of_interest is None else of_interest
+        numbers = {name: place for place, name in enumerate(data) if wanted[place]}
         self.places = np.array([numbers.get(name, -1) if name != UNUSED else -1 for name in model], np.int64)
         self.known = np.isin(np.arange(len(data)), self.places)
-        self.strangers = [name for name, place in zip(model, self.places, strict=True) if place < 0 and name != UNUSED]
-        self.missing = [name for name, known in zip(data, self.known, strict=True) if not known]
+        self.strangers = [name for name in model if name not in data and name != UNUSED]
+        self.missing = [name for name, sought in zip(data, wanted & ~self.known, strict=True) if sought]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
     iou_threshold: float = IOU
     most: int = MOST
     shared_classes: bool = False
+    classes: str = ""
+    """Names of the only classes that count, separated by commas; empty: all."""
 
     title: ClassVar[str] = "Detection"
     metric: ClassVar[str] = "mAP"
@@ -105,11 +109,15 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
             "--shared-classes", action="store_true", help="classes that the model does not know are not missed"
         )
 
+        parser.add_argument(
+            "--classes", default="", help="the only classes that count, separated by commas (default: all)"
+        )
+
     @classmethod
     def from_arguments(cls, args: argparse.Namespace) -> DetectionAssessment:
         """See `Assessment`."""
         _average_precision()
-        return cls(args.score_threshold, args.iou_threshold, args.most, args.shared_classes)
+        return cls(args.score_threshold, args.iou_threshold, args.most, args.shared_classes, args.classes)
 
     def options(self) -> dict[str, Any]:
         """See `Assessment`."""
@@ -119,7 +127,7 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         self, predict: Predict, config: ModelConfig, dataset: Dataset[Any]
     ) -> Callable[[BoxFrame], Prediction]:
         """See `Assessment`."""
-        shared = Shared(config.labels, _labels(dataset))
+        shared = self._shared(config.labels, _labels(dataset))
         if not shared.known.any():
             raise ValueError(
                 f"{config.name} and {dataset.name} have no class in common; the model knows {_some(shared.strangers)}, "
@@ -134,9 +142,12 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
 
         return infer
 
+    def _shared(self, model: Sequence[str], data: Sequence[str]) -> Shared:
+        return Shared(model, data, chosen(self.classes, data))
+
     def remarks(self, config: ModelConfig, dataset: Dataset[Any]) -> list[str]:
         """The classes that only one side has, and boxes that cannot count."""
-        shared = Shared(config.labels, _labels(dataset))
+        shared = self._shared(config.labels, _labels(dataset))
         remarks = []
         if shared.missing:
             fate = "left out" if self.shared_classes else "counted as missed (--shared-classes leaves them out)"
@@ -165,7 +176,11 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         """
         frame, prediction = sample.frame, sample.result
         labels = _labels(dataset)
-        counts = prediction.known[frame.labels] if self.shared_classes else np.ones(len(frame.labels), bool)
+        of_interest = chosen(self.classes, labels)
+        counted = np.ones(len(labels), bool) if of_interest is None else of_interest
+        if self.shared_classes:
+            counted = counted & prediction.known
+        counts = counted[frame.labels]
         found = prediction.detections
         truth: dict[str, Any] = {
             "boxes": _digits(frame.boxes[counts]),
@@ -235,10 +250,11 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
     def conditions(options: Mapping[str, Any], sequence: bool) -> str:
         """See `Assessment`."""
         which = "that the model knows" if options["shared_classes"] else "of the data set"
+        only = f", of these only {options['classes']}" if options["classes"] else ""
+        score, overlap, most = (options[name] for name in ("score_threshold", "iou_threshold", "most"))
         return (
-            f"the classes {which}; boxes that score {options['score_threshold']:g} or more, doubles by an overlap over "
-            f"{options['iou_threshold']:g} left out, at most {options['most']} an image. mAP, AP50, AP75, AR100: by "
-            "COCO's protocol (pycocotools); VOC AP50: the whole area under each class's curve, with the same matches. "
+            f"the classes {which}{only}; boxes that score {score:g} or more, doubles by an overlap over {overlap:g} left "
+            f"out, at most {most} an image. mAP, AP50, AP75, AR100: by COCO's protocol (pycocotools); VOC AP50: the whole area under each class's curve, with the same matches. "
             f"± half a 95 % interval of {RESAMPLES} draws of as many images with replacement, which takes images for "
             "independent, as those of a video are not."
         )

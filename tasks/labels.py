@@ -49,7 +49,7 @@ def chosen(names: str, labels: tuple[str, ...]) -> np.ndarray | None:
     wanted = [name for name in (part.strip() for part in names.split(",")) if name]
     for name in wanted:
         if name not in labels:
-            raise ValueError(f"class {name!r} is unknown to the model; {_alike(name, labels)}")
+            raise ValueError(f"class {name!r} is unknown here; {_alike(name, labels)}")
     if not wanted:
         return None
     result = np.array([label in wanted for label in labels])

@@ -160,7 +160,7 @@ def test_an_unknown_class_is_refused_and_nothing_changes(graph: Graph, model: st
     before = node.parameters
     (result,) = robot.set(NAME, together=True, score_threshold=0.9, classes="green, red thin")
     assert not result.successful
-    words = ("classes = 'green, red thin'", "class 'red thin' is unknown to the model", "like it are 'red thing'")
+    words = ("classes = 'green, red thin'", "class 'red thin' is unknown here", "like it are 'red thing'")
     assert all(word in result.reason for word in (*words, "nothing is changed")), result.reason
     assert node.parameters == before
     assert ask(graph, robot, 1, (LEFT, RED, 204)) == [("red thing", 0.8, LEFT, "")]

@@ -28,10 +28,10 @@ def test_no_name_means_all(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("person, trafic light", "class 'trafic light' is unknown to the model; like it are 'traffic light'"),
-        ("Person", "class 'Person' is unknown to the model; like it are 'person'"),
-        ("person dog", "class 'person dog' is unknown to the model; like it are 'person', 'dog', 'hot dog' "),
-        ("robot arm", "class 'robot arm' is unknown to the model; accepted are, separated by commas: person, bicycle"),
+        ("person, trafic light", "class 'trafic light' is unknown here; like it are 'traffic light'"),
+        ("Person", "class 'Person' is unknown here; like it are 'person'"),
+        ("person dog", "class 'person dog' is unknown here; like it are 'person', 'dog', 'hot dog' "),
+        ("robot arm", "class 'robot arm' is unknown here; accepted are, separated by commas: person, bicycle"),
     ],
 )
 def test_an_unknown_name_is_refused_with_those_like_it(text: str, said: str) -> None:

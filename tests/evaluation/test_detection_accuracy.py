@@ -127,6 +127,14 @@ def test_what_the_model_does_not_know_is_missed_unless_only_shared_classes_count
     assert only.summarise(rows_of(frames, tmp_path / "shared", only))["metrics"]["mAP"] == pytest.approx((1 + dog) / 2)
 
 
+def test_only_the_classes_of_interest_count(tmp_path: Path) -> None:
+    frames = [picture(200, DOG, CAT, EEL), picture(50, DOG)]
+    summary = DetectionAssessment().summarise(rows_of(frames, tmp_path / "log", DetectionAssessment(classes="cat")))
+    assert list(summary["classes"]) == ["cat"] and summary["metrics"]["mAP"] == pytest.approx(1)
+    with pytest.raises(ValueError, match="class 'cot' is unknown here; like it are 'cat'"):
+        rows_of(frames, tmp_path / "other", DetectionAssessment(classes="cot"))
+
+
 def test_ignored_objects_neither_count_nor_harm(tmp_path: Path) -> None:
     rows = rows_of([picture(50, DOG, ignore=[True]), picture(50, DOG)], tmp_path / "log")
     assert DetectionAssessment().summarise(rows)["metrics"]["mAP"] == pytest.approx(1)
