@@ -253,8 +253,9 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         only = f", of these only {options['classes']}" if options["classes"] else ""
         score, overlap, most = (options[name] for name in ("score_threshold", "iou_threshold", "most"))
         return (
-            f"the classes {which}{only}; boxes that score {score:g} or more, doubles by an overlap over {overlap:g} left "
-            f"out, at most {most} an image. mAP, AP50, AP75, AR100: by COCO's protocol (pycocotools); VOC AP50: the whole area under each class's curve, with the same matches. "
+            f"the classes {which}{only}; boxes that score {score:g} or more, doubles by an overlap over {overlap:g} "
+            f"left out, at most {most} an image. mAP, AP50, AP75, AR100: by COCO's protocol (pycocotools); VOC AP50: "
+            "the whole area under each class's curve, with the same matches. "
             f"± half a 95 % interval of {RESAMPLES} draws of as many images with replacement, which takes images for "
             "independent, as those of a video are not."
         )
