@@ -118,7 +118,8 @@ def _build(args: argparse.Namespace) -> int:
                     report(f"{engine.info['model']} is built: {engine.info['runtime']} {engine.info['precision']}")
                     return 0
                 else:
-                    report(f"{engine.info['model']} was built for targets by name; auto has not chosen between them")
+                    name = engine.info["model"]
+                    report(f"{name} was built for targets by name; auto has not chosen between them yet")
         except EngineError as error:
             report(str(error))
     from perception.evaluation.judge import find_judge  # not before it is known that something is to be built
