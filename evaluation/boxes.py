@@ -25,14 +25,15 @@ class Annotation:
     ignore: np.ndarray
     areas: np.ndarray | None = None
     size: tuple[int, int] | None = None
+    scores: np.ndarray | None = None
 
     def clipped(self) -> Annotation:
         """Without what lies outside of the image, and without the boxes of which nothing is left then."""
         height, width = self.size or (1, 1)
         boxes = np.clip(self.boxes, 0, (width, height, width, height))
         kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        areas = None if self.areas is None else self.areas[kept]
-        return Annotation(boxes[kept], self.labels[kept], self.ignore[kept], areas, self.size)
+        areas, scores = (None if values is None else values[kept] for values in (self.areas, self.scores))
+        return Annotation(boxes[kept], self.labels[kept], self.ignore[kept], areas, self.size, scores)
 
 
 class BoxDataset(Dataset[BoxFrame]):
@@ -91,6 +92,7 @@ class BoxDataset(Dataset[BoxFrame]):
             annotation.labels,
             annotation.ignore,
             annotation.areas,
+            annotation.scores,
             name=path.stem,
         )
 

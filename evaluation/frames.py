@@ -51,17 +51,19 @@ class BoxFrame(Frame):
     `labels` is int64 (N,), places in the data set's `labels`. `ignore` is bool (N,): COCO's crowds and VOC's difficult
     objects, which need not be found, and are no mistake if they are. `areas` is float32 (N,), pixels within an object's
     outline, by which COCO tells small from large; None where no outline is known: then it is the box that counts.
+    `scores` is float32 (N,), how sure the network was that drew the boxes; None where people did.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
     ignore: np.ndarray
     areas: np.ndarray | None = None
+    scores: np.ndarray | None = None
 
     def truth(self) -> tuple[np.ndarray, ...]:
-        """Boxes, labels, ignore and areas."""
-        known = (self.boxes, self.labels, self.ignore)
-        return known if self.areas is None else (*known, self.areas)
+        """Boxes, labels, ignore, areas and scores."""
+        more = (values for values in (self.areas, self.scores) if values is not None)
+        return self.boxes, self.labels, self.ignore, *more
 
 
 F = TypeVar("F", bound=Frame, covariant=True)

@@ -104,7 +104,8 @@ def label_boxes(
         height, width = image.shape[:2]
         fit = Fit.of((height, width), config)
         found = detection_task.parse(predict(preprocess(Image(image, "bgr8"), config, fit)), fit, config, score)
-        writer.write_image(path, found.boxes / (width, height, width, height), np.searchsorted(used, found.labels))
+        shares = found.boxes / (width, height, width, height)
+        writer.write_image(path, shares, np.searchsorted(used, found.labels), found.scores)
     return broken
 
 

@@ -1,4 +1,7 @@
-"""Boxes as text files beside images, as YOLO's (Redmon et al., CVPR 2016): `class cx cy w h`, shares of the image."""
+"""Boxes as text files beside images, as YOLO's (Redmon et al., CVPR 2016): `class cx cy w h`, shares of the image.
+
+Where a network drew the boxes, a sixth number says how sure it was.
+"""
 
 from __future__ import annotations
 
@@ -66,22 +69,24 @@ class YoloBoxes(BoxDataset):
         """As its text has it.
 
         Raises:
-            ValueError: a line that is not five numbers, or a class that has no name.
+            ValueError: a line that is not five numbers, or six in every line, or a class that has no name.
         """
         path = self.files(index)[1]
         rows = [line.split() for line in path.read_text().splitlines() if line.strip()] if path.is_file() else []
-        if any(len(row) != 5 for row in rows):
+        columns = {len(row) for row in rows} or {5}
+        if columns not in ({5}, {6}):
             raise ValueError(f"{path}: every line needs five numbers: class cx cy w h, the last four as shares")
         try:
-            values = np.array(rows, np.float64) if rows else np.zeros((0, 5))
+            values = np.array(rows, np.float64).reshape(-1, *columns)
         except ValueError as error:
             raise ValueError(f"{path}: {error}; every line needs five numbers: class cx cy w h") from error
         labels = values[:, 0].astype(np.int64)
         if (labels != values[:, 0]).any() or not ((labels >= 0) & (labels < len(self.labels))).all():
             raise ValueError(f"{path} has a class outside of 0..{len(self.labels) - 1}; complete the list of names")
-        centres, halves = values[:, 1:3], values[:, 3:] / 2
+        centres, halves = values[:, 1:3], values[:, 3:5] / 2
         boxes = np.hstack([centres - halves, centres + halves]) if rows else no_boxes()
-        return Annotation(boxes, labels, np.zeros(len(rows), bool))
+        scores = values[:, 5].astype(np.float32) if columns == {6} else None
+        return Annotation(boxes, labels, np.zeros(len(rows), bool), scores=scores)
 
     def training(self) -> BoxDataset | None:
         """The split `train`."""
@@ -108,18 +113,20 @@ class YoloWriter:
         about = {"path": ".", "train": "images/train", "names": list(labels), "licence": licence, "source": source}
         (folder / "data.yaml").write_text(yaml.safe_dump(about, sort_keys=False))
 
-    def write_image(self, image: Path, boxes: np.ndarray, labels: np.ndarray) -> None:
+    def write_image(self, image: Path, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> None:
         """Add a copy of an image.
 
         Args:
             boxes: (N, 4), x1, y1, x2, y2 as shares of the image.
             labels: int (N,), places in the folder's labels.
+            scores: (N,), how sure the network is of each.
         """
         name = f"{self.count:06d}"
         shutil.copyfile(image, self._images / f"{name}{image.suffix.lower()}")
         centred = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
         lines = [
-            f"{label} {' '.join(f'{value:.6f}' for value in box)}\n" for label, box in zip(labels, centred, strict=True)
+            f"{label} {' '.join(f'{value:.6f}' for value in box)} {score:.3f}\n"
+            for label, box, score in zip(labels, centred, scores, strict=True)
         ]
         (self._texts / f"{name}.txt").write_text("".join(lines))
         self.count += 1

@@ -27,8 +27,11 @@ SMALLEST = 2.0
 LEFT_OUT = -9
 """The class of boxes that a network is not to learn."""
 
-Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Image uint8 (height, width, 3) RGB, boxes float32 (N, 4) in its pixels, labels int64 (N,), `IGNORED` among them."""
+Objects = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Boxes float32 (N, 4) in an image's pixels; labels int64 (N,), `IGNORED` among them; and scores float32 (N,): how
+surely each is there, 1 unless a teacher said less."""
+Sample = tuple[np.ndarray, Objects]
+"""Image uint8 (height, width, 3) RGB, and what it shows."""
 Window = tuple[float, float, float, float]
 """x, y, width, height in an image's pixels; it may reach beyond the image."""
 
@@ -72,7 +75,7 @@ def augment(
     frames = [turned(frame, int(rng.integers(1, 4))) if rng.random() < amount.turn else frame for frame in frames]
     if len(frames) == 1:
         window = choose_window(frames[0], amount, rng)
-        boxes, labels = draw(frames[0], window, image, (0, 0, width, height), rng)
+        objects = draw(frames[0], window, image, (0, 0, width, height), rng)
     else:
         x, y = (int(length * rng.uniform(0.35, 0.65)) for length in (width, height))
         tiles = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
@@ -80,8 +83,9 @@ def augment(
         for frame, tile in zip(frames, tiles, strict=True):
             window = tile_window(frame, (tile[2] - tile[0]) / (tile[3] - tile[1]), rng)
             parts.append(draw(frame, window, image, tile, rng))
-        boxes, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return vary_color(image, amount.color, rng) if amount.color else image, boxes, labels
+        boxes, labels, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+        objects = boxes, labels, scores
+    return vary_color(image, amount.color, rng) if amount.color else image, objects
 
 
 def turned(frame: BoxFrame, quarters: int) -> BoxFrame:
@@ -92,7 +96,7 @@ def turned(frame: BoxFrame, quarters: int) -> BoxFrame:
         x1, y1, x2, y2 = boxes.T
         boxes = np.stack([y1, width - x2, y2, width - x1], axis=1)
     rgb = np.ascontiguousarray(np.rot90(frame.rgb, quarters))
-    return BoxFrame(rgb, boxes, frame.labels, frame.ignore, name=frame.name)
+    return BoxFrame(rgb, boxes, frame.labels, frame.ignore, scores=frame.scores, name=frame.name)
 
 
 def choose_window(frame: BoxFrame, amount: BoxAugmentation, rng: np.random.Generator) -> Window:
@@ -131,8 +135,8 @@ def tile_window(frame: BoxFrame, aspect: float, rng: np.random.Generator) -> Win
 
 def draw(
     frame: BoxFrame, window: Window, canvas: np.ndarray, place: tuple[int, int, int, int], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Show a window of a frame, mirrored or not, at a place (x1, y1, x2, y2) of a canvas; the boxes and labels there.
+) -> Objects:
+    """Show a window of a frame, mirrored or not, at a place (x1, y1, x2, y2) of a canvas; the objects there.
 
     What the window shows beyond the frame stays as the canvas was.
     """
@@ -155,22 +159,23 @@ def draw(
         frame.rgb[y1:y2, x1:x2], tuple(int(side) for side in high - low),
         interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
     )  # fmt: skip
-    boxes, labels = _visible(boxes, frame, (low, high))
+    boxes, labels, scores = _visible(boxes, frame, (low, high))
     if rng.random() < 0.5:
         tile[:] = tile[:, ::-1].copy()
         boxes[:, [0, 2]] = (right - left) - boxes[:, [2, 0]]
-    return (boxes + (left, top, left, top)).astype(np.float32), labels
+    return (boxes + (left, top, left, top)).astype(np.float32), labels, scores
 
 
-def _visible(boxes: np.ndarray, frame: BoxFrame, edges: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes cut at the edges of what is shown, without those of which nothing is, and their labels."""
+def _visible(boxes: np.ndarray, frame: BoxFrame, edges: tuple[np.ndarray, np.ndarray]) -> Objects:
+    """Objects whose boxes are cut at the edges of what is shown, without those of which nothing is."""
     cut = np.clip(boxes, np.tile(edges[0], 2), np.tile(edges[1], 2))
     share = area(cut) / area(boxes).clip(1e-6)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     inside = ((centres >= edges[0]) & (centres <= edges[1])).all(axis=1)
     found = inside & (share >= VISIBLE) & ((cut[:, 2:] - cut[:, :2]).min(axis=1, initial=np.inf) >= SMALLEST)
     labels = np.where(found & ~frame.ignore, frame.labels, IGNORED)
-    return cut[share > 0], labels[share > 0]
+    scores = np.ones(len(labels), np.float32) if frame.scores is None else frame.scores
+    return cut[share > 0], labels[share > 0], scores[share > 0]
 
 
 def _shown(boxes: np.ndarray, window: Window) -> np.ndarray:
@@ -194,22 +199,23 @@ class BoxMixture:
 
     def batch(
         self, step: int, seed: int, count: int, size: tuple[int, int], amount: BoxAugmentation
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Images float (count, 3, *size) in [0, 1], boxes float (count, M, 4) as x1, y1, x2, y2 in shares of the image,
-        and labels int64 (count, M) of one step; lists that are shorter than M end with `NOTHING`."""
+        labels int64 and scores float (count, M) of one step; lists that are shorter than M end with `NOTHING`."""
         rng = np.random.default_rng((seed, step))
         samples = []
         for _ in range(count):
             needed = 4 if rng.random() < amount.mosaic else 1
             samples.append(augment([self._draw(rng) for _ in range(needed)], size, amount, rng))
-        images = torch.from_numpy(np.stack([image for image, _, _ in samples])).permute(0, 3, 1, 2).float() / 255
-        most = max(len(labels) for _, _, labels in samples)
-        boxes, labels = torch.zeros(count, most, 4), torch.full((count, most), NOTHING)
+        images = torch.from_numpy(np.stack([image for image, _ in samples])).permute(0, 3, 1, 2).float() / 255
+        most = max(len(labels) for _, (_, labels, _) in samples)
+        boxes, labels, scores = torch.zeros(count, most, 4), torch.full((count, most), NOTHING), torch.ones(count, most)
         height, width = size
-        for place, (_, found, names) in enumerate(samples):
+        for place, (_, (found, names, sure)) in enumerate(samples):
             boxes[place, : len(found)] = torch.from_numpy(found / np.array([width, height, width, height], np.float32))
             labels[place, : len(found)] = torch.from_numpy(names)
-        return images, boxes, labels
+            scores[place, : len(found)] = torch.from_numpy(sure)
+        return images, boxes, labels, scores
 
     def _draw(self, rng: np.random.Generator) -> BoxFrame:
         source = rng.choice(len(self.sources), p=np.asarray(self.shares) / np.sum(self.shares))
@@ -218,7 +224,10 @@ class BoxMixture:
         frame = frames[int(index)]
         labels = self.places[source][frame.labels]
         known = labels != LEFT_OUT
-        return BoxFrame(frame.rgb, frame.boxes[known], labels[known], frame.ignore[known], name=frame.name)
+        scores = None if frame.scores is None else frame.scores[known]
+        return BoxFrame(
+            frame.rgb, frame.boxes[known], labels[known], frame.ignore[known], scores=scores, name=frame.name
+        )
 
 
 def evened(labels: Sequence[np.ndarray], amount: float) -> np.ndarray:

@@ -60,6 +60,8 @@ def encode(boxes: torch.Tensor, anchors: torch.Tensor, coder: Sequence[float]) -
 def focal_loss(logits: torch.Tensor, targets: torch.Tensor, alpha: float = 0.75, gamma: float = 2.0) -> torch.Tensor:
     """Binary cross-entropy in which what is easy counts little (Lin et al., ICCV 2017, equation 5), element by element.
 
+    Targets between 0 and 1 are met as such (Li et al., NeurIPS 2020, equation 2).
+
     Args:
         alpha: what a target of 1 weighs; one of 0 weighs 1 - alpha.
         gamma: how much less an answer counts the better it is.
@@ -74,6 +76,7 @@ def detection_losses(
     logits: torch.Tensor,
     boxes: torch.Tensor,
     labels: torch.Tensor,
+    scores: torch.Tensor,
     anchors: torch.Tensor,
     coder: Sequence[float],
     first: int = 0,
@@ -86,6 +89,7 @@ def detection_losses(
         codes: (N, A, 4), as `encode` makes them; smooth L1, a mean over the four.
         logits: (N, A, C).
         boxes, labels, anchors: as for `assign`.
+        scores: (N, M), what the class of each object is to score: 1, or less where a teacher was not sure.
         first: the column of class 0; those before it are trained towards scores of 0.
     """
     objects, counted = assign(boxes, labels, anchors)
@@ -95,5 +99,5 @@ def detection_losses(
     wanted = encode(boxes[image, chosen], anchors[anchor], coder)
     box = F.smooth_l1_loss(codes[image, anchor], wanted, reduction="sum") / 4 / count
     targets = torch.zeros_like(logits)
-    targets[image, anchor, labels[image, chosen] + first] = 1.0
+    targets[image, anchor, labels[image, chosen] + first] = scores[image, chosen]
     return box, (focal_loss(logits, targets, alpha, gamma) * counted[..., None]).sum() / count

@@ -100,7 +100,7 @@ class DetectionLesson(Lesson[DetectionRecipe]):
         return cls(recipe, mixture, evaluation)
 
     def batch(self, step: int) -> tuple[torch.Tensor, ...]:
-        """Images, boxes and labels: see `BoxMixture.batch`."""
+        """Images, boxes, labels and scores: see `BoxMixture.batch`."""
         stage = self.recipe.stage_at(step)
         return self.mixture.batch(step, self.recipe.seed, stage.batch, stage.size, self.recipe.augmentation)
 
@@ -110,13 +110,14 @@ class DetectionLesson(Lesson[DetectionRecipe]):
     def loss(
         self, step: int, model: nn.Module, forward: Forward, images: torch.Tensor, *truth: torch.Tensor
     ) -> torch.Tensor:
-        recipe, (boxes, labels) = self.recipe, truth
+        recipe, (boxes, labels, scores) = self.recipe, truth
         codes, logits = forward(images)
         decoder = self._decoder((images.shape[2], images.shape[3]))
         anchors = torch.from_numpy(corners(decoder.anchors)).to(images.device)
         of_boxes, of_classes = detection_losses(
-            codes, logits, boxes, labels, anchors, decoder.coder, int(decoder.background), recipe.alpha, recipe.gamma
-        )
+            codes, logits, boxes, labels, scores, anchors, decoder.coder, int(decoder.background), recipe.alpha,
+            recipe.gamma,
+        )  # fmt: skip
         return recipe.box * of_boxes + of_classes
 
     def options(self) -> dict[str, Any]:

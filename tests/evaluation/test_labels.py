@@ -87,6 +87,7 @@ def test_photographs_get_the_boxes_that_a_detector_finds(tmp_path: Path) -> None
         assert [[frames.labels[place] for place in frame.labels] for frame in frames] == [names, names]
         assert [frame.rgb.shape for frame in frames] == [(48, 128, 3), (200, 64, 3)]
         assert frames[0].boxes[0] == pytest.approx([0, 0, 64, 48], abs=1e-3)
+        assert frames[0].scores == pytest.approx([0.9, 0.5][: len(names)])
     with pytest.raises(ValueError, match="exists already"):
         YoloWriter(tmp_path / "0.4", ["red"], "none", "test")
     with pytest.raises(ValueError, match="redness cannot label photographs with boxes: its task is 'depth'"):

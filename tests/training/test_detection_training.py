@@ -122,20 +122,32 @@ def test_detection_losses_as_worked_out() -> None:
     codes[0, 0] = torch.tensor([0.5, 0, 0, 3.0])  # smooth L1: 0.5^2 / 2 and 3 - 1 / 2
     codes[0, 2:] = 7.0
     logits = torch.zeros(1, 4, 3)
-    box, classes = detection_losses(codes, logits, boxes, labels, anchors, (10.0, 10.0, 5.0, 5.0), first=1)
+    rest = boxes, labels, torch.ones(1, 3), anchors, (10.0, 10.0, 5.0, 5.0), 1
+    box, classes = detection_losses(codes, logits, *rest)
     assert box.item() == pytest.approx((0.125 + 2.5) / 4 / 2, rel=1e-4)
     half = 0.25 * np.log(2)  # of every output: 0.5^2 * -log 0.5
     assert classes.item() == pytest.approx((2 * 0.75 + 7 * 0.25) * half / 2, rel=1e-4)
     logits[0, 2] = 9.0
-    assert detection_losses(codes, logits, boxes, labels, anchors, (10.0, 10.0, 5.0, 5.0), 1)[1] == classes
+    assert detection_losses(codes, logits, *rest)[1] == classes
     logits[0, 3] = 9.0
-    assert detection_losses(codes, logits, boxes, labels, anchors, (10.0, 10.0, 5.0, 5.0), 1)[1] > classes
+    assert detection_losses(codes, logits, *rest)[1] > classes
+
+
+def test_a_teachers_doubt_is_what_is_learned() -> None:
+    """The loss of an anchor's class is smallest at the score that the teacher gave."""
+    anchors = torch.tensor([[0.0, 0.0, 0.2, 0.2]])
+    truth = torch.tensor([[[0.0, 0.0, 0.2, 0.2]]]), torch.tensor([[0]]), torch.tensor([[0.6]])
+    losses = [
+        detection_losses(torch.zeros(1, 1, 4), torch.full((1, 1, 1), logit), *truth, anchors, (10.0, 10.0, 5.0, 5.0))[1]
+        for logit in (-2.0, float(np.log(0.6 / 0.4)), 3.0)
+    ]
+    assert losses[1] < 1e-6 < losses[0] and losses[1] < losses[2]
 
 
 def test_an_image_without_objects_teaches_that_nothing_is_there() -> None:
     logits = torch.zeros(1, 2, 3, requires_grad=True)
     anchors = torch.tensor([[0.0, 0.0, 0.2, 0.2], [0.5, 0.5, 0.9, 0.9]])
-    nothing = torch.zeros(1, 0, 4), torch.zeros(1, 0, dtype=torch.int64)
+    nothing = torch.zeros(1, 0, 4), torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 0)
     box, classes = detection_losses(torch.zeros(1, 2, 4), logits, *nothing, anchors, (10.0, 10.0, 5.0, 5.0))
     classes.backward()
     assert box == 0 and (logits.grad > 0).all()
@@ -174,7 +186,9 @@ def test_boxes_stay_on_their_objects(name: str) -> None:
     amount, found = AMOUNTS[name], 0
     for seed in range(25):
         frames = [rectangles(10 * seed + place) for place in range(4 if amount.mosaic else 1)]
-        image, boxes, labels = augment(frames, (150, 130), amount, np.random.default_rng(seed))
+        frames = [dataclasses.replace(frame, scores=(0.5 + 0.1 * frame.labels).astype(np.float32)) for frame in frames]
+        image, (boxes, labels, scores) = augment(frames, (150, 130), amount, np.random.default_rng(seed))
+        assert scores[labels >= 0] == pytest.approx(0.5 + 0.1 * labels[labels >= 0])
         assert image.shape == (150, 130, 3) and boxes.dtype == np.float32 and len(boxes) == len(labels)
         colored = (np.abs(image[:, :, None].astype(int) - COLORS).max(axis=3) < 40).any(axis=2)
         for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True):
@@ -197,11 +211,11 @@ def test_what_is_hardly_seen_need_not_be_found() -> None:
     kinds = set()
     for seed in range(60):
         amount = BoxAugmentation(crop=1, smallest=0.02, color=0)
-        kinds |= set(augment([frame], (96, 96), amount, np.random.default_rng(seed))[2].tolist())
+        kinds |= set(augment([frame], (96, 96), amount, np.random.default_rng(seed))[1][1].tolist())
     assert kinds == {IGNORED, int(frame.labels[0])}
     crowd = dataclasses.replace(frame, ignore=np.ones(1, bool))
     still = BoxAugmentation(crop=0, expand=0, color=0)
-    assert augment([crowd], (96, 96), still, np.random.default_rng(0))[2].tolist() == [IGNORED]
+    assert augment([crowd], (96, 96), still, np.random.default_rng(0))[1][1].tolist() == [IGNORED]
 
 
 def test_four_quarters_are_none() -> None:
@@ -221,7 +235,7 @@ def test_batches_depend_on_seed_and_step_only_and_lists_are_filled_up() -> None:
     still = BoxAugmentation(crop=0, expand=0)
     one, again, other = (frames.batch(step, 3, 8, (64, 96), still) for step in (5, 5, 6))
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True)) and not torch.equal(one[0], other[0])
-    images, boxes, labels = one
+    images, boxes, labels, scores = one
     assert images.shape == (8, 3, 64, 96) and boxes.shape == (8, 3, 4) and labels.shape == (8, 3)
     empty = (labels == NOTHING).all(dim=1)
     assert 0 < empty.sum() < 8 and ((labels[~empty] >= 5) & (labels[~empty] <= 7)).all()
