@@ -45,6 +45,7 @@ class Detections:
         return len(self.scores)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of outputs that are no numbers
 def parse(
     outputs: Mapping[str, np.ndarray],
     fit: Fit,
