@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -153,6 +154,23 @@ def test_ten_thousand_outputs() -> None:
         assert np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()
         assert (found.boxes >= 0).all() and (found.boxes <= [211, 97, 211, 97]).all()
         assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
+
+
+@pytest.mark.parametrize("decoder", [YoloxDecoder((32,)), BoxDecoder(score="sigmoid"), BoxDecoder("cxcywh", "share")])
+def test_wild_outputs_of_other_decoders(decoder) -> None:
+    model = ModelConfig("w", "detection", (64, 64), (), labels=LABELS, decoder=decoder)
+    fit = Fit.of((480, 640), model)  # larger than the network's image
+    rng = np.random.default_rng(0)
+    values = np.array([np.nan, np.inf, -np.inf, 0, 1e30, -1e30, 88, -88, 3.4e38, 1, -1, 30], np.float32)
+    widths = {"output": 8} if decoder.kind == "yolox" else {"boxes": 4, "scores": 3}
+    for _ in range(1000):
+        outputs = {name: rng.choice(values, (1, 4, width)) for name, width in widths.items()}
+        with np.errstate(all="raise", under="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = task.parse(outputs, fit, model, 0.3)
+        assert np.isfinite(found.boxes).all() and (found.boxes[:, 2:] > found.boxes[:, :2]).all()
+        assert (found.boxes >= 0).all() and (found.boxes <= [640, 480, 640, 480]).all()
+        assert ((found.scores >= 0.3) & (found.scores <= 1)).all()
 
 
 def test_yolox_cells() -> None:
