@@ -12,7 +12,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass
 
-from perception.nodes.outputs import Output
+from perception.nodes.outputs import RESULTS, Output
 from perception.tasks.detection import Detections
 from perception.tasks.labels import UNUSED
 
@@ -25,27 +25,38 @@ LATCHED = QoSProfile(
 """Whoever subscribes later gets the newest too."""
 
 
-def detections_to_message(detections: Detections, labels: Sequence[str], header: Header) -> Detection2DArray:
-    """vision_msgs/Detection2DArray; `header` goes in as it is, into every detection too.
-
-    Each has one hypothesis, whose class_id is the name in `labels`, and as id its number if tracking gave it one.
+class DetectionsMessage:
+    """Makes vision_msgs/Detection2DArray of detections. Parts of messages are used again: to make one takes longer than
+    all that is written into it, above all for the 36 covariances of a pose that no box has.
     """
-    message = Detection2DArray(header=header)
-    boxes = detections.boxes.astype(float)
-    centers, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-    for index, label in enumerate(detections.labels):
-        detection = Detection2D(header=header)
-        hypothesis = ObjectHypothesisWithPose()
-        hypothesis.hypothesis.class_id = labels[label]
-        hypothesis.hypothesis.score = float(detections.scores[index])
-        detection.results = [hypothesis]
-        position = detection.bbox.center.position
-        position.x, position.y = map(float, centers[index])
-        detection.bbox.size_x, detection.bbox.size_y = map(float, sizes[index])
-        if detections.tracks is not None and detections.tracks[index]:
-            detection.id = str(detections.tracks[index])
-        message.detections.append(detection)
-    return message
+
+    def __init__(self) -> None:
+        self._parts: list[Detection2D] = []
+
+    def fill(self, detections: Detections, labels: Sequence[str], header: Header) -> Detection2DArray:
+        """The message, valid until the next call; `header` goes in as it is, into every detection too.
+
+        Each has one hypothesis, whose class_id is the name in `labels`, and as id its number if tracking gave it one.
+        """
+        while len(self._parts) < len(detections):
+            self._parts.append(Detection2D(results=[ObjectHypothesisWithPose()]))
+        parts = self._parts[: len(detections)]
+        boxes = detections.boxes.astype(float)
+        centers, sizes = ((boxes[:, :2] + boxes[:, 2:]) / 2).tolist(), (boxes[:, 2:] - boxes[:, :2]).tolist()
+        scores, tracks = detections.scores.tolist(), [0] * len(parts)
+        if detections.tracks is not None:
+            tracks = detections.tracks.tolist()
+        for part, center, size, score, label, track in zip(
+            parts, centers, sizes, scores, detections.labels.tolist(), tracks, strict=True
+        ):
+            part.header = header
+            part.id = str(track) if track else ""
+            hypothesis = part.results[0].hypothesis
+            hypothesis.class_id, hypothesis.score = labels[label], score
+            position = part.bbox.center.position
+            position.x, position.y = center
+            part.bbox.size_x, part.bbox.size_y = size
+        return Detection2DArray(header=header, detections=parts)
 
 
 def labels_to_message(labels: Sequence[str], threshold: float, header: Header) -> LabelInfo:
@@ -62,11 +73,15 @@ class DetectionsOutput(Output):
     message_type = Detection2DArray
     exchanges = True
 
+    def __init__(self, node: Node, topic: str, qos: QoSProfile = RESULTS) -> None:
+        super().__init__(node, topic, qos)
+        self._message = DetectionsMessage()
+
     def publish(self, detections: Detections, labels: tuple[str, ...], header: Header) -> None:
         """`detections` must not change any more; `labels` are names by number."""
         self._exchange.send(self.topic, detections, labels, header)
         if self._sends:
-            self._send(detections_to_message(detections, labels, header))
+            self._send(self._message.fill(detections, labels, header))
 
 
 class LabelsOutput(Output):

@@ -20,7 +20,7 @@ PAD_GRID = 8
 """Pixels of a network's image, of which the part that a padded view covers is a multiple: so do its corners lie on
 pixels of outputs of up to a quarter of the size."""
 DEPTH_MODEL = "fastdepth_mobilenet_v2"
-DETECTION_MODEL = "mobiledet_cpu"
+DETECTION_MODEL = "ssdlite_mobilenet_v2_robot"
 """The models that run where nobody names another; config/pipelines says them too."""
 
 
