@@ -118,7 +118,7 @@ def test_names_are_latched_and_told_anew_with_another_threshold(graph: Graph, mo
     wait_until(lambda: robot.labels, what="the names, for one who comes later")
     (info,) = robot.labels
     assert [(entry.class_id, entry.class_name) for entry in info.class_map] == list(enumerate(LABELS[:3]))
-    assert info.threshold == pytest.approx(0.3)
+    assert info.threshold == pytest.approx(0.5)
     assert robot.set(NAME, max_detections=7)[0].successful and robot.set(NAME, score_threshold=0.6)[0].successful
     wait_until(lambda: len(robot.labels) > 1, what="the new threshold")
     assert robot.labels[1].threshold == pytest.approx(0.6) and robot.labels[1].class_map == info.class_map
