@@ -133,6 +133,5 @@ def _register(name: str, encoder: str, size: tuple[int, int], labels: Sequence[s
 for _chip in ("cpu", "edgetpu", "dsp", "gpu"):
     _register(f"mobiledet_{_chip}", f"mobiledet_{_chip}", (320, 320), coco_slots())
 _register("ssdlite_mobilenet_v2", "mobilenet_v2", (320, 320), coco_slots())
-# What these tell apart goes with their weights.
-_register("mobiledet_cpu_fod", "mobiledet_cpu", (320, 320), coco_slots())
+# What this one tells apart goes with its weights.
 _register("ssdlite_mobilenet_v2_robot", "mobilenet_v2", (320, 320), coco_slots())

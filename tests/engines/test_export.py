@@ -45,10 +45,13 @@ def test_the_graph_takes_bytes_and_computes_what_the_model_computes(source: Mode
         np.testing.assert_allclose(got, expected[name], rtol=1e-3, atol=1e-4 * np.abs(expected[name]).max())
 
 
-def test_bytes_are_reproducible_and_hold_no_path(source: ModelSource) -> None:
-    data = to_bytes(source.graph())
+@pytest.mark.parametrize("name", ["fastdepth_mobilenet_v2_035", "mobiledet_cpu"])
+def test_bytes_are_reproducible_and_hold_no_path(name: str) -> None:
+    """Of one model of each task: it is the exporter's doing, and takes an export more than the other tests."""
     torch.manual_seed(0)
-    assert data == to_bytes(ModelSource(source.model, SIZE).graph())
+    data = to_bytes(ModelSource(name, SIZE).graph())
+    torch.manual_seed(0)
+    assert data == to_bytes(ModelSource(name, SIZE).graph())
     assert b"site-packages" not in data and b"/perception/" not in data
 
 
