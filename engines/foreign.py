@@ -21,7 +21,7 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from perception.engines.errors import EngineError
-from perception.engines.graph import OPSET, finish, read
+from perception.engines.graph import OPSET, drop_unused, finish, read, read_by
 from perception.engines.key import file_identity
 from perception.engines.source import OnnxSource
 from perception.tasks import get_task
@@ -265,20 +265,7 @@ def _drop_dead(model: onnx.ModelProto) -> None:
     for node in reversed(model.graph.node):
         if wanted & set(node.output):
             kept.append(node)
-            wanted |= _read_by(node)
+            wanted |= read_by(node)
     del model.graph.node[:]
     model.graph.node.extend(reversed(kept))
-    used = [tensor for tensor in model.graph.initializer if tensor.name in wanted]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(used)
-
-
-def _read_by(node: onnx.NodeProto) -> set[str]:
-    """What a node reads, and what the branches and bodies in it read from outside."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                names |= _read_by(inner)
-            names |= {value.name for value in graph.output}
-    return names
+    drop_unused(model)

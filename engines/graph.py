@@ -103,9 +103,20 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 def drop_unused(model: onnx.ModelProto) -> None:
     """Remove initialisers that no node reads."""
-    used = {name for node in model.graph.node for name in node.input}
+    used = {name for node in model.graph.node for name in read_by(node)}
     for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
         model.graph.initializer.remove(tensor)
+
+
+def read_by(node: onnx.NodeProto) -> set[str]:
+    """What a node reads, and what the branches and bodies in it read from outside."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                names |= read_by(inner)
+            names |= {value.name for value in graph.output}
+    return names
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def suppressing(candidate: EngineCandidate) -> EngineCandidate:
     if not can_suppress(candidate):
         name = candidate.workshop.config.name
         raise EngineError(f"{name!r} with target {candidate.target!r} cannot leave doubles out in its graph")
-    return dataclasses.replace(candidate, suppresses=True)
+    return dataclasses.replace(candidate, suppresses=True, plan=b"")
 
 
 def compare_suppression(plain: EngineCandidate, inside: EngineCandidate, progress: Progress) -> tuple[float, float]:

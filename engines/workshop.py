@@ -186,8 +186,8 @@ class EngineCandidate:
         return self.runtime.note(self.precision)
 
     def start(self) -> Session:
-        """Compile, keep the plan, and load it."""
-        self.plan = self.runtime.compile(self.graph, self.precision, self.workshop.progress)
+        """Compile, keep the plan, and load it; a second time the plan that is there already."""
+        self.plan = self.plan or self.runtime.compile(self.graph, self.precision, self.workshop.progress)
         return self.runtime.load(self.plan, self.config, self.precision, self.threads)
 
     def record(self, finding: Finding, milliseconds: float, now: float, chosen: bool) -> Record:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from perception.evaluation.frames import BoxFrame
-from perception.tasks.anchors import area, pairwise_iou
+from perception.tasks.anchors import area, pairwise_common, pairwise_iou
 from perception.tasks.detection import Detections, overlay
 
 SHOWN = 0.3
@@ -39,7 +39,8 @@ class Verdicts:
         exists = np.ones(len(frame.labels), bool) if counts is None else counts
         seen, right, skipped = ~exists | frame.ignore, np.zeros(len(found), bool), np.zeros(len(found), bool)
         overlaps = pairwise_iou(found.boxes, frame.boxes)
-        covered = _covered(found.boxes, frame.boxes)  # what lies in a crowd is not wrong, however large that is
+        # What lies in a crowd is not wrong, however large that is: COCO's protocol.
+        covered = pairwise_common(found.boxes, frame.boxes) / np.maximum(area(found.boxes), 1e-9)[:, None]
         for place, label in enumerate(found.labels):
             same = exists & (frame.labels == label) & (overlaps[place] >= OVERLAP)
             if len(free := np.flatnonzero(same & ~seen)):
@@ -48,12 +49,6 @@ class Verdicts:
                 ignored = exists & (frame.labels == label) & frame.ignore
                 skipped[place] = (covered[place, ignored] >= OVERLAP).any()
         return cls(found.boxes[right], found.boxes[~right & ~skipped], frame.boxes[~seen])
-
-
-def _covered(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The share of each of boxes (N, 4) that lies in each of others (M, 4), as COCO's protocol asks of crowds."""
-    low, high = np.maximum(boxes[:, None, :2], others[None, :, :2]), np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    return np.maximum(high - low, 0).prod(2) / np.maximum(area(boxes), 1e-9)[:, None]
 
 
 def shown(found: Detections) -> Detections:

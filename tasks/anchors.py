@@ -88,12 +88,17 @@ def corners(boxes: np.ndarray) -> np.ndarray:
 
 def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union, float32 (N, M), of corner boxes (N, 4) and (M, 4); 0 where the union is empty."""
+    common = pairwise_common(boxes, others)
+    union = area(boxes)[:, None] + area(others)[None] - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
+def pairwise_common(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Area (N, M) in which corner boxes (N, 4) and (M, 4) overlap."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     sides = np.maximum(high - low, 0)
-    common = sides[..., 0] * sides[..., 1]
-    union = area(boxes)[:, None] + area(others)[None] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return sides[..., 0] * sides[..., 1]
 
 
 def area(boxes: np.ndarray) -> np.ndarray:
