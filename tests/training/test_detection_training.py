@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed; training ne
 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from interruption import interrupt_once  # noqa: E402
 
 from perception.evaluation.frames import BoxFrame  # noqa: E402
 from perception.models import create_model, model_config  # noqa: E402
@@ -284,15 +285,7 @@ def test_a_run_resumes_to_the_same_weights_and_writes_what_it_measured(
     config = model_config(str(whole))
     assert config.input_size == (96, 96) and config.labels == NAMES and config.outputs[1].shape[-1] == 3
     assert {"AP50", "mAP"} <= set(config.metrics) and config.data_licence == "none"
-    plain, seen = Run.step, []
-
-    def dying(run: Run, step: int, *batch: torch.Tensor) -> float:
-        seen.append(step)
-        if len(seen) == 4:
-            raise KeyboardInterrupt
-        return plain(run, step, *batch)
-
-    monkeypatch.setattr(Run, "step", dying)
+    seen = interrupt_once(monkeypatch, 4)
     with pytest.raises(KeyboardInterrupt):
         train(small_recipe(), shapes, shapes / "part")
     assert train(small_recipe(), shapes, shapes / "part").read_bytes() == whole.read_bytes()

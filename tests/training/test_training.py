@@ -13,6 +13,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed; training needs it")
 
+from interruption import interrupt_once  # noqa: E402
+
 from perception.evaluation.frames import RGBDFrame  # noqa: E402
 from perception.models import create_model, model_config  # noqa: E402
 from perception.models.registry import load_weights  # noqa: E402
@@ -333,15 +335,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypa
     make_folder(tmp_path / "nyu")
     monkeypatch.setattr(loop, "LOGGED", 2)
     whole = train(small_recipe(stages=(DepthStage(5, (32, 32), 4, lens=0.1),)), tmp_path, tmp_path / "whole")
-    plain, seen = Run.step, []
-
-    def dying(run: Run, step: int, *batch: torch.Tensor) -> float:
-        seen.append(step)
-        if len(seen) == 4:
-            raise KeyboardInterrupt
-        return plain(run, step, *batch)
-
-    monkeypatch.setattr(Run, "step", dying)
+    seen = interrupt_once(monkeypatch, 4)
     recipe = small_recipe(stages=(DepthStage(5, (32, 32), 4, lens=0.1),))
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path, tmp_path / "part")
