@@ -67,23 +67,19 @@ def encode(boxes: np.ndarray, anchors: np.ndarray, coder: Sequence[float]) -> np
 def decode(codes: np.ndarray, anchors: np.ndarray, coder: Sequence[float]) -> np.ndarray:
     """The boxes (N, 4) of codes: the inverse of `encode`. What is not finite in a code is not finite in its box."""
     ty, tx, th, tw = (codes / np.asarray(coder, np.float32)).T
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.stack(
-            [
-                tx * anchors[:, 2] + anchors[:, 0],
-                ty * anchors[:, 3] + anchors[:, 1],
-                np.exp(np.minimum(tw, LONGEST)) * anchors[:, 2],
-                np.exp(np.minimum(th, LONGEST)) * anchors[:, 3],
-            ],
-            1,
-        ).astype(np.float32)
+    boxes = [
+        tx * anchors[:, 2] + anchors[:, 0],
+        ty * anchors[:, 3] + anchors[:, 1],
+        np.exp(np.minimum(tw, LONGEST)) * anchors[:, 2],
+        np.exp(np.minimum(th, LONGEST)) * anchors[:, 3],
+    ]
+    return np.stack(boxes, 1).astype(np.float32)
 
 
 def corners(boxes: np.ndarray) -> np.ndarray:
     """(N, 4) x1, y1, x2, y2 of boxes given by centre and size, in the same unit."""
     half = boxes[:, 2:] / 2
-    with np.errstate(invalid="ignore"):  # infinity less infinity
-        return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1)
+    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1)
 
 
 def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -45,7 +45,14 @@ class Detections:
         return len(self.scores)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # of outputs that are no numbers
+def _quiet() -> np.errstate:
+    """For outputs that are no numbers, or beyond them: what they come to is left out, and nobody is warned.
+
+    A new one each time: NumPy 1 keeps in it what was before, and nodes of a process share this module.
+    """
+    return np.errstate(over="ignore", invalid="ignore")
+
+
 def parse(
     outputs: Mapping[str, np.ndarray],
     fit: Fit,
@@ -69,19 +76,20 @@ def parse(
     if UNUSED in config.labels:
         used = np.array([label != UNUSED for label in config.labels])
         classes = used if classes is None else used & classes
-    found = decoder.candidates(outputs, score_threshold, classes)
-    first = np.diff(found.owners, prepend=-1) > 0  # of the candidates of a box
-    owners = np.cumsum(first) - 1
-    boxes = decoder.boxes(outputs, config.input_size, found.owners[first])
-    scores, labels = found.scores, found.classes
-    if not (sound := np.isfinite(boxes).all(1)).all():
-        good = sound[owners]
-        owners, scores, labels = owners[good], scores[good], labels[good]
-    kept = suppress(boxes, owners, scores, labels, iou_threshold, most)
-    placed = _placed(boxes[owners[kept]], fit)
-    seen = area(placed) > 0
-    kept = kept[seen]
-    return Detections(placed[seen], scores[kept], labels[kept].astype(np.int64))
+    with _quiet():
+        found = decoder.candidates(outputs, score_threshold, classes)
+        first = np.diff(found.owners, prepend=-1) > 0  # of the candidates of a box
+        owners = np.cumsum(first) - 1
+        boxes = decoder.boxes(outputs, config.input_size, found.owners[first])
+        scores, labels = found.scores, found.classes
+        if not (sound := np.isfinite(boxes).all(1)).all():
+            good = sound[owners]
+            owners, scores, labels = owners[good], scores[good], labels[good]
+        kept = suppress(boxes, owners, scores, labels, iou_threshold, most)
+        placed = _placed(boxes[owners[kept]], fit)
+        seen = area(placed) > 0
+        kept = kept[seen]
+        return Detections(placed[seen], scores[kept], labels[kept].astype(np.int64))
 
 
 def _decoder(config: ModelConfig) -> Decoder:
@@ -110,17 +118,18 @@ def disagreement(
     if not all(np.isfinite(output).all() for output in candidate.values()):
         return float("inf")
     decoder, classes = _decoder(config), len(config.labels)
-    found = [decoder.candidates(outputs, 0.0, None) for outputs in (reference, candidate)]
-    count = 1 + max(int(side.owners.max(initial=0)) for side in found)
-    scores = np.zeros((2, count * classes), np.float32)
-    for side, all_scores in zip(found, scores, strict=True):
-        all_scores[side.owners * classes + side.classes] = side.scores
-    places = np.unique(np.argsort(-scores, axis=1, kind="stable")[:, :COMPARED])
-    owners, (mine, other) = places // classes, scores[:, places]
-    boxes = [decoder.boxes(outputs, config.input_size, owners) for outputs in (reference, candidate)]
-    overlap = np.array([pairwise_iou(a[None], b[None])[0, 0] for a, b in zip(*boxes, strict=True)])
-    apart = np.abs(mine - other) + np.minimum(mine, other) * (1 - overlap)
-    return float(apart.sum() / max(np.maximum(mine, other).sum(), 1.0))
+    with _quiet():
+        found = [decoder.candidates(outputs, 0.0, None) for outputs in (reference, candidate)]
+        count = 1 + max(int(side.owners.max(initial=0)) for side in found)
+        scores = np.zeros((2, count * classes), np.float32)
+        for side, all_scores in zip(found, scores, strict=True):
+            all_scores[side.owners * classes + side.classes] = side.scores
+        places = np.unique(np.argsort(-scores, axis=1, kind="stable")[:, :COMPARED])
+        owners, (mine, other) = places // classes, scores[:, places]
+        boxes = [decoder.boxes(outputs, config.input_size, owners) for outputs in (reference, candidate)]
+        overlap = np.array([pairwise_iou(a[None], b[None])[0, 0] for a, b in zip(*boxes, strict=True)])
+        apart = np.abs(mine - other) + np.minimum(mine, other) * (1 - overlap)
+        return float(apart.sum() / max(np.maximum(mine, other).sum(), 1.0))
 
 
 def colors(count: int) -> np.ndarray:

@@ -154,6 +154,16 @@ def test_auto_takes_what_is_faster(inside: float, kind: str, detector, tmp_path,
     assert Store(tmp_path / "engines").read(path).config.decoder.kind == kind
 
 
+def test_comparing_compiles_only_what_is_new(detector: str, tmp_path: Path) -> None:
+    """A plan takes minutes on a Jetson: the winner's is there already, and with suppression there is one more."""
+    fake = FakeRuntime()
+    engines.build(
+        detector, "fake", frames=write_frames(tmp_path / "frames"), directory=tmp_path / "engines",
+        suppression="graph", runtimes={"fake": lambda: fake},
+    )  # fmt: skip
+    assert fake.compiled == len(fake.precisions()) + 1
+
+
 def test_other_objects_are_noticed() -> None:
     def found(boxes: list[list[float]], labels: list[int], scores: list[float]) -> Detections:
         return Detections(np.array(boxes, np.float32), np.array(scores, np.float32), np.array(labels))
