@@ -37,12 +37,32 @@ class Matches:
     owed: np.ndarray
 
 
+class Protocol(COCOeval):
+    """COCO's, and VOC's for what is to be ignored without being a crowd: a difficult object.
+
+    Either may be found any number of times. It is enough to lie in a crowd, while a difficult object must be overlapped
+    as any other. pycocotools takes every object with `iscrowd` for a crowd, and only those are ignored: whatever
+    "ignore" says is overwritten.
+    """
+
+    def computeIoU(self, imgId: int, catId: int) -> Any:
+        """Overlaps of detections and objects: with a crowd as shares of the detection's area."""
+        objects = self._gts[imgId, catId]
+        ignored = [entry["iscrowd"] for entry in objects]
+        for entry in objects:
+            entry["iscrowd"] = entry["crowd"]
+        overlaps = super().computeIoU(imgId, catId)
+        for entry, value in zip(objects, ignored, strict=True):
+            entry["iscrowd"] = value
+        return overlaps
+
+
 class Evaluation:
     """Detections of some images held against their objects.
 
     Args:
         scenes: an image each, as plain data: "size" (height, width); "truth" with "boxes" (x1, y1, x2, y2), "labels"
-            (names), "ignore", "areas"; "found" with "boxes", "labels", "scores".
+            (names), "ignore", "areas", "crowd"; "found" with "boxes", "labels", "scores".
     """
 
     def __init__(self, scenes: Sequence[Mapping[str, Any]]) -> None:
@@ -50,7 +70,7 @@ class Evaluation:
         self.classes = sorted(names)
         numbers = {name: number for number, name in enumerate(self.classes, 1)}
         with contextlib.redirect_stdout(io.StringIO()):  # it tells of its progress
-            coco = COCOeval(*_tables(scenes, numbers), "bbox")
+            coco = Protocol(*_tables(scenes, numbers), "bbox")
             coco.evaluate()
             coco.accumulate()
         self.overlaps: np.ndarray = coco.params.iouThrs
@@ -143,7 +163,7 @@ def _entries(place: int, part: Mapping[str, Any], numbers: Mapping[str, int]) ->
     boxes = np.asarray(part["boxes"], np.float64).reshape(-1, 4)
     sides = boxes[:, 2:] - boxes[:, :2]
     areas = part["areas"] if part.get("areas") else sides.prod(axis=1).tolist()
-    ignore = part.get("ignore") or [False] * len(boxes)
+    ignore, crowd = (part.get(name) or [False] * len(boxes) for name in ("ignore", "crowd"))
     scores = part.get("scores") or [1.0] * len(boxes)
     return [
         {
@@ -152,10 +172,11 @@ def _entries(place: int, part: Mapping[str, Any], numbers: Mapping[str, int]) ->
             "bbox": box,
             "area": area,
             "iscrowd": int(is_ignored),
+            "crowd": int(is_crowd),
             "score": score,
         }
-        for name, box, area, is_ignored, score in zip(
-            part["labels"], np.hstack([boxes[:, :2], sides]).tolist(), areas, ignore, scores, strict=True
+        for name, box, area, is_ignored, is_crowd, score in zip(
+            part["labels"], np.hstack([boxes[:, :2], sides]).tolist(), areas, ignore, crowd, scores, strict=True
         )
     ]
 

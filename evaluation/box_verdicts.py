@@ -39,15 +39,17 @@ class Verdicts:
         exists = np.ones(len(frame.labels), bool) if counts is None else counts
         seen, right, skipped = ~exists | frame.ignore, np.zeros(len(found), bool), np.zeros(len(found), bool)
         overlaps = pairwise_iou(found.boxes, frame.boxes)
-        # What lies in a crowd is not wrong, however large that is: COCO's protocol.
-        covered = pairwise_common(found.boxes, frame.boxes) / np.maximum(area(found.boxes), 1e-9)[:, None]
+        reach = overlaps.copy()  # of what is to be ignored
+        if frame.crowd is not None:  # what lies in a crowd is not wrong, however large that is: COCO's protocol
+            covered = pairwise_common(found.boxes, frame.boxes) / np.maximum(area(found.boxes), 1e-9)[:, None]
+            reach[:, frame.crowd] = covered[:, frame.crowd]
         for place, label in enumerate(found.labels):
             same = exists & (frame.labels == label) & (overlaps[place] >= OVERLAP)
             if len(free := np.flatnonzero(same & ~seen)):
                 seen[free[overlaps[place, free].argmax()]] = right[place] = True
             else:
                 ignored = exists & (frame.labels == label) & frame.ignore
-                skipped[place] = (covered[place, ignored] >= OVERLAP).any()
+                skipped[place] = (reach[place, ignored] >= OVERLAP).any()
         return cls(found.boxes[right], found.boxes[~right & ~skipped], frame.boxes[~seen])
 
 

@@ -26,14 +26,17 @@ class Annotation:
     areas: np.ndarray | None = None
     size: tuple[int, int] | None = None
     scores: np.ndarray | None = None
+    crowd: np.ndarray | None = None
 
     def clipped(self) -> Annotation:
         """Without what lies outside of the image, and without the boxes of which nothing is left then."""
         height, width = self.size or (1, 1)
         boxes = np.clip(self.boxes, 0, (width, height, width, height))
         kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        areas, scores = (None if values is None else values[kept] for values in (self.areas, self.scores))
-        return Annotation(boxes[kept], self.labels[kept], self.ignore[kept], areas, self.size, scores)
+        areas, scores, crowd = (
+            None if values is None else values[kept] for values in (self.areas, self.scores, self.crowd)
+        )
+        return Annotation(boxes[kept], self.labels[kept], self.ignore[kept], areas, self.size, scores, crowd)
 
 
 class BoxDataset(Dataset[BoxFrame]):
@@ -93,6 +96,7 @@ class BoxDataset(Dataset[BoxFrame]):
             annotation.ignore,
             annotation.areas,
             annotation.scores,
+            annotation.crowd,
             name=path.stem,
         )
 

@@ -115,10 +115,12 @@ def _annotation(image: dict[str, Any], objects: list[dict[str, Any]], places: di
     """COCO's x, y, width, height as edges."""
     boxes = np.array([entry["bbox"] for entry in objects], np.float64).reshape(-1, 4) if objects else no_boxes()
     boxes[:, 2:] += boxes[:, :2]
+    crowd = np.array([bool(entry.get("iscrowd")) for entry in objects], bool)
     return Annotation(
         boxes,
         np.array([places[entry["category_id"]] for entry in objects], np.int64),
-        np.array([bool(entry.get("iscrowd")) for entry in objects], bool),
+        crowd,
         np.array([entry.get("area", entry["bbox"][2] * entry["bbox"][3]) for entry in objects], np.float32),
         (int(image["height"]), int(image["width"])),
+        crowd=crowd,
     )

@@ -189,6 +189,8 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         }
         if frame.areas is not None:
             truth["areas"] = _digits(frame.areas[counts])
+        if frame.crowd is not None:
+            truth["crowd"] = frame.crowd[counts].tolist()
         return {
             "size": list(frame.rgb.shape[:2]),
             "truth": truth,

@@ -49,9 +49,11 @@ class BoxFrame(Frame):
 
     `boxes` is float32 (N, 4), x1, y1, x2, y2 in pixels, outer edges: a box of the full image is 0, 0, width, height.
     `labels` is int64 (N,), places in the data set's `labels`. `ignore` is bool (N,): COCO's crowds and VOC's difficult
-    objects, which need not be found, and are no mistake if they are. `areas` is float32 (N,), pixels within an object's
-    outline, by which COCO tells small from large; None where no outline is known: then it is the box that counts.
-    `scores` is float32 (N,), how sure the network was that drew the boxes; None where people did.
+    objects, which need not be found, and are no mistake if they are, however often. `areas` is float32 (N,), pixels
+    within an object's outline, by which COCO tells small from large; None where no outline is known: then it is the box
+    that counts. `scores` is float32 (N,), how sure the network was that drew the boxes; None where people did. `crowd`
+    is bool (N,), which of those to be ignored are many objects in one box, so that it is enough to lie in it; None:
+    none is.
     """
 
     boxes: np.ndarray
@@ -59,10 +61,11 @@ class BoxFrame(Frame):
     ignore: np.ndarray
     areas: np.ndarray | None = None
     scores: np.ndarray | None = None
+    crowd: np.ndarray | None = None
 
     def truth(self) -> tuple[np.ndarray, ...]:
-        """Boxes, labels, ignore, areas and scores."""
-        more = (values for values in (self.areas, self.scores) if values is not None)
+        """Boxes, labels, ignore, areas, scores and crowd."""
+        more = (values for values in (self.areas, self.scores, self.crowd) if values is not None)
         return self.boxes, self.labels, self.ignore, *more
 
 

@@ -17,7 +17,10 @@ OVERLAPS = np.linspace(0.5, 0.95, 10)
 
 
 def scene(
-    truth: list[tuple[str, list[float]]], found: list[tuple[str, list[float], float]], ignore: list[bool] | None = None
+    truth: list[tuple[str, list[float]]],
+    found: list[tuple[str, list[float], float]],
+    ignore: list[bool] | None = None,
+    crowd: bool = True,
 ) -> dict[str, Any]:
     return {
         "size": [100, 100],
@@ -25,6 +28,7 @@ def scene(
             "boxes": [box for _, box in truth],
             "labels": [name for name, _ in truth],
             "ignore": ignore or [False] * len(truth),
+            "crowd": ignore if ignore and crowd else [False] * len(truth),
         },
         "found": {
             "boxes": [box for _, box, _ in found],
@@ -130,6 +134,21 @@ def test_a_crowd_is_neither_owed_nor_a_mistake() -> None:
     assert metrics["mAP"] == pytest.approx(1) and metrics["VOC_AP50"] == pytest.approx(1)
     metrics = Evaluation([scene([("a", box)], found)]).metrics
     assert metrics["AP50"] == pytest.approx(1 / 3), "two mistakes come before it"
+
+
+def test_a_difficult_object_is_ignored_where_it_is_overlapped_and_only_there() -> None:
+    """VOC's rule, by hand: two that overlap it by half and more are nothing, one that lies in it is a mistake."""
+    box, difficult = [0.0, 0.0, 20.0, 20.0], [50.0, 50.0, 100.0, 100.0]
+    half, corner = [50.0, 50.0, 100.0, 80.0], [51.0, 51.0, 70.0, 70.0]
+    twice = [("a", difficult, 0.9), ("a", half, 0.8), ("a", box, 0.7)]
+    metrics = Evaluation([scene([("a", box), ("a", difficult)], twice, [False, True], crowd=False)]).metrics
+    assert metrics["AP50"] == pytest.approx(1) and metrics["VOC_AP50"] == pytest.approx(1)
+    assert metrics["AP75"] == pytest.approx(1 / 2), "0.6 is too little for that overlap"
+    inside = [("a", corner, 0.9), ("a", box, 0.7)]
+    metrics = Evaluation([scene([("a", box), ("a", difficult)], inside, [False, True], crowd=False)]).metrics
+    assert metrics["AP50"] == pytest.approx(1 / 2) and metrics["VOC_AP50"] == pytest.approx(1 / 2)
+    metrics = Evaluation([scene([("a", box), ("a", difficult)], inside, [False, True])]).metrics
+    assert metrics["AP50"] == pytest.approx(1), "as a crowd it would not be"
 
 
 def test_sizes_and_empty_images() -> None:

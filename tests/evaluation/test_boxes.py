@@ -93,6 +93,7 @@ def test_coco_keeps_names_crowds_and_areas(tmp_path: Path) -> None:
         assert boxes_of(frame) == [[10.5, 5, 30.5, 15], [50, 30, 60, 40]], "cut at the image's edges"
         assert frame.labels.tolist() == [1, 0] and frame.ignore.tolist() == [False, True]
         assert frame.areas is not None and frame.areas.tolist() == [90, 100]
+        assert frame.crowd is not None and frame.crowd.tolist() == [False, True]
         assert boxes_of(empty) == [] and empty.boxes.shape == (0, 4)
 
 
@@ -118,6 +119,7 @@ def test_voc_counts_pixels_from_one_unless_there_are_fractions(tmp_path: Path) -
     frame = open_dataset(write_voc(tmp_path / "whole", whole, {"trainval": ["1"], "test": ["1"]}))[0]
     assert boxes_of(frame) == [[0, 0, 60, 40], [10, 10, 20, 20]]
     assert frame.labels.tolist() == [1, 0] and frame.ignore.tolist() == [False, True] and frame.areas is None
+    assert frame.crowd is None, "a difficult object is none"
     parts = whole | {"2": voc_xml([("dog", (-0.5, 2, 10.25, 40), 0), ("dog", (70.0, 2, 80, 40), 0)])}
     dataset = open_dataset(write_voc(tmp_path / "parts", parts, {"val": ["2"]}))
     assert boxes_of(dataset[0]) == [[0, 2, 10.25, 40]] and dataset.dropped == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -151,6 +152,15 @@ def test_verdicts_on_one_image() -> None:
     verdicts = Verdicts.of(frame, found)
     assert len(verdicts.right) == 1 and len(verdicts.wrong) == 3 and verdicts.missed.tolist() == [list(CAT[1])]
     assert len(Verdicts.of(frame, found, np.array([True, False])).missed) == 0
+
+
+def test_verdicts_on_what_lies_in_a_crowd_and_in_a_difficult_object() -> None:
+    frame = picture(50, DOG, ignore=[True])
+    corner = Detections(np.array([[0, 0, 16, 24]], np.float32), np.array([0.9], np.float32), np.array([1]))
+    assert len(Verdicts.of(frame, corner).wrong) == 1, "a quarter of it is no overlap"
+    assert len(Verdicts.of(replace(frame, crowd=frame.ignore), corner).wrong) == 0
+    whole = Detections(frame.boxes.repeat(2, 0), np.array([0.9, 0.8], np.float32), np.array([1, 1]))
+    assert len(Verdicts.of(frame, whole).wrong) == 0
 
 
 def test_an_interrupted_run_goes_on_to_identical_numbers_and_broken_images_are_named(tmp_path: Path) -> None:
