@@ -23,6 +23,9 @@ FOLDERS = {
     "perception.cli": "cli",
 }
 
+# Interface definitions too: by them bags with vision_msgs are written where no ROS is.
+SHARED = ("launch", "config", "clip", "tools/vision_msgs")
+
 
 class PerceptionDistribution(Distribution):
     """Lets `pip install -e` install `data_files` too."""
@@ -78,7 +81,7 @@ def node_executables() -> list[str]:
 
 def data_files() -> list[tuple[str, list[str]]]:
     """Return what goes where under the prefix: the ament index, share/perception and lib/perception."""
-    shared = [path.relative_to(ROOT) for folder in ("launch", "config", "clip") for path in files_below(folder)]
+    shared = [path.relative_to(ROOT) for folder in SHARED for path in files_below(folder)]
     return [
         ("share/ament_index/resource_index/packages", ["resource/perception"]),
         ("share/perception", ["package.xml"]),

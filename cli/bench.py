@@ -56,11 +56,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace, path: Path) -> int:
     """With the bag as one of ROS 2."""
-    from perception.evaluation.bag_frames import outline, true_depths
+    from perception.evaluation.bag_frames import find_truths, outline
     from perception.evaluation.bags import Bag, choose_images
     from perception.evaluation.replay_report import write_report
     from perception.evaluation.replayed import ratios
-    from perception.nodes.bag_bench import STRIDE, BagBench, playable
+    from perception.nodes.bag_bench import BagBench, playable
     from perception.nodes.session import machine
     from perception.nodes.subject import read_subject
 
@@ -68,14 +68,14 @@ def _bench(args: argparse.Namespace, path: Path) -> int:
     with Bag(path) as bag:
         images = choose_images(bag, args.images)
         info = bag.camera_info_topic(images)
-        about, truth = outline(bag, images), true_depths(bag, images, STRIDE)
+        about, truths = outline(bag, images), find_truths(bag, images)
         topics = playable(bag, (info, "/tf", "/tf_static"), progress)
     wanted = [([args.pipeline, *args.arguments], args.host)]
     if args.compare:
         wanted.append((shlex.split(args.compare), args.compare_host or args.host))
     subjects = [read_subject(words, images, info, host, args.output) for words, host in wanted]
     bench = BagBench(path, topics, args.out, progress)
-    entries, series = bench.compare(subjects, _feeds(args), args.rounds if args.compare else 1, truth)
+    entries, series = bench.compare(subjects, _feeds(args), args.rounds if args.compare else 1, truths)
     if args.search:
         for subject, entry in zip(subjects, entries, strict=True):
             entry["highest_hz"] = bench.search(subject, args.seconds)

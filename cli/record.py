@@ -1,4 +1,4 @@
-"""`perception record`: a rosbag of a folder, a video, RGB-D frames or a camera."""
+"""`perception record`: a rosbag of a folder, a video, RGB-D frames, images with boxes or a camera."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ START = 1_000_000_000  # nanoseconds; a stamp of zero would mean "never set"
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser("record", help="make a rosbag of a folder, a video, RGB-D frames or a camera")
-    parser.add_argument(
-        "source", help="folder of images, of RGB-D frames or of 7-Scenes, video, /dev/videoN, gstreamer:"
+    parser = subparsers.add_parser(
+        "record", help="make a rosbag of a folder, a video, RGB-D frames, images with boxes or a camera"
     )
+    parser.add_argument(
+        "source",
+        help="folder of images, of RGB-D frames, of 7-Scenes or of boxes (COCO, VOC, YOLO), video, /dev/videoN, "
+        "gstreamer:",
+    )
+    parser.add_argument("--split", default="eval", help="of a data set of boxes (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="the bag to write; must not exist")
     parser.add_argument("--frames", type=int, help="only the first so many (default: all; of a camera until ctrl-C)")
     parser.add_argument("--rate", type=float, default=0.0, help="stamp so many frames a second; 0: the source's own")
@@ -45,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if path.exists() and is_bag(path):
         raise ValueError(f"{path} is a bag already; `perception convert` cuts, re-stamps and compresses bags")
     calibration = load_calibration(args.camera_info_url) if args.camera_info_url else None
-    source = open_source(args.source, calibration, report=tqdm.write)
+    source = open_source(args.source, calibration, report=tqdm.write, split=args.split)
     notes = {"source": path.resolve().name if path.exists() else args.source}
     if path.is_dir() and SevenScenes.is_at(path):
         notes["depth_true"] = REGISTRATION
@@ -60,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
                     stamp = time.time_ns()
                 else:
                     stamp = START + round(1e9 * (count / (args.rate or source.fps) if own is None else own))
-                writer.write(stamp, frame.image, frame.calibration, frame.depth_true, frame.pose)
+                writer.write(stamp, frame.image, frame.calibration, frame.depth_true, frame.pose, frame.boxes_true)
                 count += 1
                 if count == args.frames:
                     break

@@ -99,6 +99,8 @@ def _run(args: argparse.Namespace) -> int:
 
 def _summary(report: dict[str, Any]) -> str:
     """The report as a person reads it."""
+    from perception.evaluation.truth import accuracy_text
+
     engine, counts = report["engine"], report["counts"]
     lines = [
         "",
@@ -111,8 +113,7 @@ def _summary(report: dict[str, Any]) -> str:
     for stage, points in report["stages_ms"].items():
         lines.append(f"{stage:<20}" + "".join(f"{points[point]:>8.2f}" for point in ("p50", "p95", "p99", "max")))
     if accuracy := report.get("accuracy"):
-        scores = "  ".join(f"{name} {accuracy[name]:.3f}" for name in ("delta1", "rmse", "rel", "valid"))
-        lines += ["", f"accuracy   {scores}  over {accuracy['frames']:.0f} frames with true depth"]
+        lines += ["", f"accuracy   {accuracy_text(accuracy)} over {accuracy['frames']} frames with true depth"]
     if "objects" in report:
         found = ", ".join(f"{name} in {seen['images']}" for name, seen in report["objects"].items())
         lines += ["", f"objects    {found or 'none in any image'}"]

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from perception.evaluation import true_boxes
 from perception.evaluation.bags import Bag, choose_images, only_depth_topic, rotation_of, true_depth_topic
 from perception.evaluation.frames import Dataset, RGBDFrame
+from perception.evaluation.truth import BoxTruth, DepthTruth, Truth
 from perception.tasks.calibration import Calibration
 from perception.tasks.image import to_color
-from perception.tasks.messages import calibration_from_message, image_from_message, metres_of
+from perception.tasks.messages import boxes_from_message, calibration_from_message, image_from_message, metres_of
 
 SLOP = 20_000_000
 """Nanoseconds by which the stamps of an image and its depth may differ: less than a frame of 30 Hz."""
@@ -96,9 +98,8 @@ class BagFrames(Dataset[RGBDFrame]):
 
     def _read_poses(self) -> list[tuple[int, np.ndarray]]:
         """Stamps and camera-to-world matrices of the PoseStamped topic beside the images, if there is one."""
-        info = self._bag.camera_info_topic(self.topic)
-        topic = f"{(info or self.topic).rpartition('/')[0]}/pose"
-        if self._bag.types.get(topic) != "geometry_msgs/msg/PoseStamped":
+        topic = self._bag.beside(self.topic, "pose", ("geometry_msgs/msg/PoseStamped",))
+        if topic is None:
             return []
         poses = []
         for recorded in self._bag.messages([topic]):
@@ -129,12 +130,17 @@ def outline(bag: Bag, images: str) -> dict[str, Any]:
     }
 
 
-def true_depths(bag: Bag, images: str, stride: int) -> dict[int, np.ndarray]:
-    """True depth in metres by stamp, every so many rows and columns; nothing where the bag has none."""
-    topic = true_depth_topic(bag, images)
-    if topic is None:
-        return {}
-    return {
-        recorded.stamp: metres_of(image_from_message(recorded.message))[::stride, ::stride].copy()
-        for recorded in bag.messages([topic])
-    }
+def find_truths(bag: Bag, images: str) -> list[Truth]:
+    """What the bag says is true of the images of a topic, beside it: `depth_true`, `detections_true`.
+
+    Raises:
+        MessageError: such a message cannot be read.
+    """
+    truths: list[Truth] = []
+    if topic := true_depth_topic(bag, images):
+        maps = {recorded.stamp: DepthTruth.read(recorded.message) for recorded in bag.messages([topic])}
+        truths.append(DepthTruth(maps))
+    if topic := bag.beside(images, true_boxes.TOPIC, (true_boxes.KIND,)):
+        boxes = {recorded.stamp: boxes_from_message(recorded.message) for recorded in bag.messages([topic])}
+        truths.append(BoxTruth(boxes))
+    return truths

@@ -15,24 +15,34 @@ import numpy as np
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos, QosDurability
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from perception.tasks.calibration import Calibration
 from perception.tasks.geometry import Camera
 from perception.tasks.image import COLOR_ENCODINGS, DEPTH_ENCODINGS, Image
-from perception.tasks.messages import MessageError, encode, image_fields, image_from_message, info_fields, stamp_of
+from perception.tasks.messages import (
+    IMAGE_TYPES,
+    MessageError,
+    encode,
+    image_fields,
+    image_from_message,
+    info_fields,
+    stamp_of,
+)
+from perception.tasks.resources import share
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd  # a dependency of rosbags
 
-IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # a message in CDR begins with 0
 TYPES = get_typestore(Stores.ROS2_HUMBLE)  # these messages are the same in every later distribution
+for _path in share("tools/vision_msgs/msg").glob("*.msg"):  # not among them
+    TYPES.register(get_types_from_msg(_path.read_text(), f"vision_msgs/msg/{_path.stem}"))
 
 
 @dataclass(frozen=True)
@@ -118,16 +128,20 @@ class Bag:
         """Topics with raw or compressed images that hold messages, sorted."""
         return sorted(topic for topic, kind in self.types.items() if kind in IMAGE_TYPES and self.counts[topic])
 
-    def camera_info_topic(self, image_topic: str) -> str | None:
-        """The camera_info beside an image: both /camera/image_raw and /camera/image_raw/compressed have
-        /camera/camera_info.
+    def beside(self, image_topic: str, name: str, kinds: Collection[str]) -> str | None:
+        """The topic called `name` beside an image, if it holds messages of one of these types: both /camera/image_raw
+        and /camera/image_raw/compressed have /camera/NAME.
         """
         namespace = image_topic.rpartition("/")[0]
         namespaces = [namespace]
         if self.types[image_topic] == IMAGE_TYPES[1]:
             namespaces.append(namespace.rpartition("/")[0])
-        candidates = [f"{namespace}/camera_info" for namespace in namespaces]
-        return next((name for name in candidates if self.types.get(name) == INFO_TYPE and self.counts[name]), None)
+        candidates = [f"{namespace}/{name}" for namespace in namespaces]
+        return next((topic for topic in candidates if self.types.get(topic) in kinds and self.counts[topic]), None)
+
+    def camera_info_topic(self, image_topic: str) -> str | None:
+        """The camera_info beside an image."""
+        return self.beside(image_topic, "camera_info", (INFO_TYPE,))
 
     def messages(
         self, topics: Collection[str], start: int | None = None, stop: int | None = None
@@ -194,8 +208,7 @@ def choose_images(bag: Bag, topic: str = "") -> str:
 
 def true_depth_topic(bag: Bag, images: str) -> str | None:
     """The topic depth_true beside the topic `images`."""
-    topic = f"{(bag.camera_info_topic(images) or images).rpartition('/')[0]}/depth_true"
-    return topic if topic in bag.image_topics() else None
+    return bag.beside(images, "depth_true", IMAGE_TYPES)
 
 
 def only_depth_topic(bag: Bag) -> str | None:

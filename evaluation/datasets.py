@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from perception.evaluation.boxes import BoxDataset
 from perception.evaluation.coco import CocoBoxes
 from perception.evaluation.frames import Dataset
 from perception.evaluation.nyu import FastDepthH5, NYUDepth, NYUMat
@@ -83,15 +84,20 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None) ->
         return SevenScenes(path)
     if (path / "rgb").is_dir() and (path / "camera.json").is_file():
         return RGBDFolder(path)
+    if (boxes := find_boxes(path, split)) is not None:
+        return boxes
+    if (path / "val").is_dir() or next(path.glob("*.h5"), None):
+        return FastDepthH5(path, split)
+    raise ValueError(f"{path} holds no known data set; accepted: {ACCEPTED}")
+
+
+def find_boxes(path: Path, split: str = "eval") -> BoxDataset | None:
+    """The data set of boxes at `path`, None where there is none; see `open_dataset`."""
     if VocBoxes.is_at(path):
         return VocBoxes(path, find_list(path, split))
     if annotations := path if path.suffix == ".json" else CocoBoxes.find(path, split):
         return CocoBoxes(annotations)
-    if YoloBoxes.find(path, split):
-        return YoloBoxes(path, split)
-    if (path / "val").is_dir() or next(path.glob("*.h5"), None):
-        return FastDepthH5(path, split)
-    raise ValueError(f"{path} holds no known data set; accepted: {ACCEPTED}")
+    return YoloBoxes(path, split) if YoloBoxes.find(path, split) else None
 
 
 def is_bag(path: Path) -> bool:

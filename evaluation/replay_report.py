@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from perception.evaluation.replayed import total
+from perception.evaluation.truth import accuracy_text
 from perception.tasks.durations import POINTS
 
 STAGES = ("transport", "receive", "wait", "decode", "preprocess", "infer", "publish", "latency", "overhead", "age")
@@ -88,7 +89,8 @@ def _runs(report: Mapping[str, Any]) -> str:
                 [
                     subject["name"], run["asked"], run["input_hz"], run["output_hz"], f"{run['lost']} of {run['sent']}",
                     *(latency[point] for point in POINTS), age, run["jitter_ms"], total(run, "cores"),
-                    total(run, "memory_mib"), _drops(run), _accuracy(run.get("accuracy")),
+                    total(run, "memory_mib"), _drops(run),
+                    accuracy_text(run["accuracy"]) if run.get("accuracy") else None,
                 ]
             )  # fmt: skip
     head = ["", "input", "in Hz", "out Hz", "lost", *(f"{point} ms" for point in POINTS), "age p99 ms", "jitter ms"]
@@ -102,10 +104,6 @@ def _of(node: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _drops(run: Mapping[str, Any]) -> str:
     return ", ".join(f"{place} {count}" for place, count in run["lost_where"].items() if count) or "-"
-
-
-def _accuracy(scores: Mapping[str, float] | None) -> str:
-    return f"delta1 {scores['delta1']:.3f}, RMSE {scores['rmse']:.3f} m" if scores else "-"
 
 
 def _rates(subjects: Sequence[Mapping[str, Any]]) -> str:

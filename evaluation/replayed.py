@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from perception.tasks.depth_metrics import metrics
 from perception.tasks.durations import spread
 
 SLOPES = 300
@@ -92,21 +91,6 @@ def _rate(events: np.ndarray) -> float:
     """Events a second between the first and the last."""
     span = (events[-1, 1] - events[0, 1]) / 1e9 if len(events) > 1 else 0.0
     return round(float((len(events) - 1) / span), 2) if span > 0 else 0.0
-
-
-def depth_scores(found: Mapping[int, np.ndarray], truth: Mapping[int, np.ndarray]) -> dict[str, float] | None:
-    """Mean over frames of each frame's metrics, matched by stamp; None where no frame can be measured.
-
-    Args:
-        found, truth: depth maps in metres, by stamp.
-    """
-    pairs = [(found[stamp], truth[stamp]) for stamp in sorted(found.keys() & truth.keys())]
-    rows = [metrics(depth, true) for depth, true in pairs if depth.shape == true.shape]
-    rows = [row for row in rows if row["valid"] > 0]
-    if not rows:
-        return None
-    means = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]}
-    return means | {"frames": float(len(rows))}
 
 
 def growth(seconds: np.ndarray, values: np.ndarray) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,17 @@ import numpy as np
 from lifecycle_msgs.msg import Transition
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import CompressedImage
-from sensor_msgs.msg import Image as ImageMessage
 
 from perception.evaluation.bags import Bag
-from perception.evaluation.replayed import Passage, depth_scores, highest_rate
+from perception.evaluation.replayed import Passage, highest_rate
+from perception.evaluation.truth import Truth
 from perception.nodes.bag_player import message_type
-from perception.nodes.convert import MessageError, image_from_message
 from perception.nodes.diagnostics import counts_of, engine_of, stages_of
 from perception.nodes.receiver import Receiver
 from perception.nodes.sampler import Sampler, usage
 from perception.nodes.session import Observer, Session, SessionError
 from perception.nodes.subject import Subject, described
-from perception.tasks.messages import metres_of, stamp_in
+from perception.tasks.messages import MessageError, stamp_in
 
 PLAYER = "/perception_bench/bag_player"
 SETTLE = 1.0
@@ -36,20 +34,19 @@ QUEUE = 200
 """Results that wait for this process at most."""
 PLAYED = 0.97
 """Share of a rate that must really have been sent for the rate to count."""
-STRIDE = 4
-"""Results that are kept for accuracy are every fourth row and column: whole maps would cost memory and time."""
 
 
 class Watcher(Observer):
     """Notes when each result arrives, and keeps the results where they are to be compared with the truth."""
 
-    def __init__(self, output: str, keep: Collection[int]) -> None:
+    def __init__(self, output: str, truths: Sequence[Truth]) -> None:
         super().__init__("watcher", "/perception_bench")
-        self._output, self._keep, self._kind = output, keep, None
+        self._output, self._truths, self._kind = output, truths, None
+        self.truth: Truth | None = None
         self._receiver = Receiver(self, self._on_lost)  # the executor would be late to note when a result arrived
         self.arrived: list[tuple[int, int]] = []
         self.unreadable = 0
-        self.kept: dict[int, np.ndarray] = {}
+        self.kept: dict[int, Any] = {}
 
     def subscribe(self) -> bool:
         """Listen to the output once somebody publishes it; whether that is so."""
@@ -57,8 +54,7 @@ class Watcher(Observer):
         publishers = self.get_publishers_info_by_topic(self._output)
         if types and publishers and self._kind is None:
             self._kind = kind = message_type(types[0])
-            if kind not in (ImageMessage, CompressedImage):
-                self._keep = ()  # detections have no true depth to be compared with
+            self.truth = next((truth for truth in self._truths if types[0] in truth.kinds), None)
             # As reliable as the publisher, and a deep queue: what this process does not take would count as lost.
             qos = QoSProfile(depth=QUEUE, reliability=publishers[0].qos_profile.reliability)
             self._receiver.add(kind, self._output, self._on_result, qos, raw=True)
@@ -75,11 +71,10 @@ class Watcher(Observer):
         now = time.monotonic_ns()
         stamp = stamp_in(data)
         self.arrived.append((stamp, now))
-        if stamp in self._keep:
+        if self.truth is not None and self.truth.knows(stamp):
             try:
-                metres = metres_of(image_from_message(deserialize_message(data, self._kind)))
-                self.kept[stamp] = metres[::STRIDE, ::STRIDE].copy()
-            except MessageError:  # no image of depth
+                self.kept[stamp] = self.truth.read(deserialize_message(data, self._kind))
+            except MessageError:
                 self.unreadable += 1
 
 
@@ -110,8 +105,10 @@ class Trial:
     """For the report."""
     series: dict[str, np.ndarray]
     """For its plots, see `perception.evaluation.replay_plots`."""
-    kept: dict[int, np.ndarray] = field(default_factory=dict)
-    """Results by stamp, where they were asked for."""
+    truth: Truth | None = None
+    """That which results of this kind can be held against."""
+    kept: dict[int, Any] = field(default_factory=dict)
+    """What it reads of results, by stamp."""
 
 
 @dataclass
@@ -136,12 +133,12 @@ class BagBench:
         return round(time.monotonic() - start, 2)
 
     def compare(
-        self, subjects: Sequence[Subject], feeds: Sequence[Feed], rounds: int, truth: Mapping[int, np.ndarray]
+        self, subjects: Sequence[Subject], feeds: Sequence[Feed], rounds: int, truths: Sequence[Truth]
     ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
         """Run every subject at every feed, in turn for so many rounds.
 
         Args:
-            truth: true depth in metres, every `STRIDE`th row and column, by stamp.
+            truths: what the bag says is true of its images.
 
         Returns:
             What the report says of each subject, and the series of all runs: a run's names begin with its "series".
@@ -152,15 +149,22 @@ class BagBench:
             for number, (subject, entry) in enumerate(zip(subjects, entries, strict=True)):
                 for feed in feeds:
                     self.progress(f"{subject.name}: {feed}" + (f", {feed.seconds:g} s" if feed.seconds else ""))
-                    trial = self.run(subject, feed, truth)
+                    trial = self.run(subject, feed, truths)
                     if trial.kept:
-                        trial.figures["accuracy"] = depth_scores(trial.kept, truth)
-                        if trial.figures["accuracy"] is None:
-                            self.progress(f"no accuracy: no result of {subject.output} is as large as the true depth")
+                        trial.figures["accuracy"] = self._accuracy(trial)
                     key = trial.figures["series"] = f"{number}/{len(entry['runs'])}"
                     entry["runs"].append(trial.figures)
                     series |= {f"{key}/{name}": values for name, values in trial.series.items()}
         return entries, series
+
+    def _accuracy(self, trial: Trial) -> dict[str, Any] | None:
+        """Of a trial of which results were kept; None, and a word on why, where they cannot be compared."""
+        assert trial.truth is not None
+        try:
+            return trial.truth.scores(trial.kept)
+        except ValueError as error:
+            self.progress(f"no accuracy: {error}")
+            return None
 
     def search(self, subject: Subject, seconds: float) -> dict[str, float | None]:
         """The highest input in Hz of which nothing, and of which 1 % is lost, in runs of so many seconds.
@@ -188,11 +192,11 @@ class BagBench:
         found = {share: highest_rate(loss, begin, share) for share in (0.0, 0.01)}
         return {f"{share:g}": None if rate is None else round(rate, 1) for share, rate in found.items()}
 
-    def run(self, subject: Subject, feed: Feed, keep: Collection[int] = ()) -> Trial:
+    def run(self, subject: Subject, feed: Feed, truths: Sequence[Truth] = ()) -> Trial:
         """Start the subject anew, play the bag, and end everything.
 
         Args:
-            keep: stamps of which the results, depth maps, are kept.
+            truths: the results are kept that one of them can be held against.
 
         Raises:
             SessionError: a process ended, a topic never appeared, or the bag could not be played to its end.
@@ -209,7 +213,7 @@ class BagBench:
             "sent": str(sent),
             "autostart": False,
         }
-        with Session(lambda: Watcher(subject.output, keep), self.out / "log") as session:
+        with Session(lambda: Watcher(subject.output, truths), self.out / "log") as session:
             watcher: Watcher = session.observer
             begin = time.monotonic()
             for name, command in subject.commands.items():
@@ -231,7 +235,7 @@ class BagBench:
             passage = Passage(np.load(sent), np.array(watcher.arrived, np.int64).reshape(-1, 2))
             figures = {"asked": str(feed), "ready_s": round(ready, 2)} | _figures(passage, watcher, subject)
             figures |= {"processes": {name: usage(seen) for name, seen in rows.items()}, **sampler.weather()}
-            return Trial(passage, figures, passage.series(rows), watcher.kept)
+            return Trial(passage, figures, passage.series(rows), watcher.truth, watcher.kept)
 
     def _wait_for_end(self, session: Session, seconds: float | None) -> None:
         end = None if seconds is None else time.monotonic() + seconds

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sensor_msgs.msg import Image as ImageMessage
 
-from perception.evaluation.replayed import depth_scores
+from perception.evaluation.truth import DepthTruth
 from perception.nodes.convert import image_from_message
 from perception.nodes.inputs import SENSOR_DATA
 from perception.nodes.rig import NODES
@@ -19,8 +19,6 @@ from perception.tasks.image import Image, to_color
 from perception.tasks.messages import stamp_of
 
 NAMESPACE = "/perception"
-STRIDE = 4
-"""Accuracy is taken over every fourth row and column: keeping whole maps would cost memory, and scoring them time."""
 RECENT = 8
 """Images of a topic that are kept for the picture."""
 
@@ -86,15 +84,17 @@ class DepthObserver(ResultObserver):
         self._truth = self.create_subscription(ImageMessage, "depth_true", self._on_truth, SENSOR_DATA)
 
     def keep(self, message: Any) -> None:
-        self.depth[stamp_of(message)] = image_from_message(message).data[::STRIDE, ::STRIDE].copy()
+        self.depth[stamp_of(message)] = DepthTruth.read(message)
 
     def _on_truth(self, message: ImageMessage) -> None:
-        self.truth[stamp_of(message)] = image_from_message(message).data[::STRIDE, ::STRIDE].copy()
+        self.truth[stamp_of(message)] = DepthTruth.read(message)
 
     def report(self) -> dict[str, Any]:
         """Accuracy, if there is truth."""
-        scores = depth_scores(self.depth, self.truth)
-        return {"accuracy": scores} if scores else {}
+        try:
+            return {"accuracy": DepthTruth(self.truth).scores(self.depth)}
+        except ValueError:
+            return {}
 
     def picture(self, stamp: int) -> list[np.ndarray]:
         """Input, depth in colours that span this frame's depths, and overlay."""

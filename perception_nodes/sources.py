@@ -7,14 +7,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
 
 from perception.tasks.calibration import Calibration
 from perception.tasks.image import Image
-from perception.tasks.messages import MessageError, calibration_from_message, image_from_message, metres_of
+from perception.tasks.messages import MessageError, NamedBoxes, calibration_from_message, image_from_message, metres_of
+
+if TYPE_CHECKING:
+    from perception.evaluation.boxes import BoxDataset
+    from perception.evaluation.frames import Dataset, F
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".mjpeg")
 GSTREAMER = "gstreamer:"
@@ -22,8 +26,8 @@ RETRY_SECONDS = 1.0
 PAIRING_WINDOW = 10
 """How many images of a bag wait for the true depth of the same stamp."""
 ACCEPTED = (
-    "a folder of images, a folder of RGB-D frames or of 7-Scenes, a video file, a rosbag (folder, .mcap, .db3, .bag), "
-    "/dev/videoN, or gstreamer:PIPELINE ! appsink"
+    "a folder of images, of RGB-D frames, of 7-Scenes or of a data set of boxes (COCO, VOC, YOLO), a video file, a "
+    "rosbag (folder, .mcap, .db3, .bag), /dev/videoN, or gstreamer:PIPELINE ! appsink"
 )
 
 Report = Callable[[str], None]
@@ -34,7 +38,7 @@ class SourceFrame:
     """An image and what its source knows about it.
 
     `stamp` is in seconds of the source's own time, None for live cameras. `depth_true` is float32 metres of shape
-    (height, width), NaN where unknown (REP 118). `pose` is camera to world, 4x4.
+    (height, width), NaN where unknown (REP 118). `pose` is camera to world, 4x4. `boxes_true` are those of objects.
     """
 
     image: Image
@@ -42,6 +46,7 @@ class SourceFrame:
     calibration: Calibration | None = None
     depth_true: np.ndarray | None = None
     pose: np.ndarray | None = None
+    boxes_true: NamedBoxes | None = None
 
 
 class Source(Protocol):
@@ -62,7 +67,9 @@ class Source(Protocol):
         """Free files and devices; ends a running iteration. May be called from another thread, and twice."""
 
 
-def open_source(text: str, calibration: Calibration | None = None, topic: str = "", report: Report = print) -> Source:
+def open_source(
+    text: str, calibration: Calibration | None = None, topic: str = "", report: Report = print, split: str = "eval"
+) -> Source:
     """The source that `text` names.
 
     Args:
@@ -70,6 +77,7 @@ def open_source(text: str, calibration: Calibration | None = None, topic: str = 
         calibration: of the camera; goes before what the source itself knows.
         topic: of a bag's images; empty: its only colour image topic.
         report: called with a sentence when a camera vanishes, when it is back, and when a frame is skipped.
+        split: of a data set of boxes.
 
     Raises:
         FileNotFoundError: nothing there, or a folder without images.
@@ -84,10 +92,12 @@ def open_source(text: str, calibration: Calibration | None = None, topic: str = 
     path = Path(text).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"source {text} does not exist; accepted: {ACCEPTED}")
-    from perception.evaluation.datasets import is_bag  # cameras need none of it
+    from perception.evaluation.datasets import find_boxes, is_bag  # cameras need none of it
 
     if is_bag(path):
         return BagSource(path, calibration, topic, report)
+    if (boxes := find_boxes(path, split)) is not None:
+        return BoxSource(boxes, calibration, report)
     if path.is_dir():
         return FolderSource(path, calibration, report)
     if path.suffix.lower() in VIDEO_SUFFIXES:
@@ -113,19 +123,50 @@ class FolderSource:
         self._calibration, self._report, self._closed = calibration, report, False
 
     def __iter__(self) -> Iterator[SourceFrame]:
-        for index in range(len(self._frames)):
+        for _, frame in _readable(self._frames, self._report):
             if self._closed:
                 return
-            try:
-                frame = self._frames[index]
-            except ValueError as error:
-                self._report(f"frame {index} is skipped: {error}")
-                continue
             calibration = self._calibration or (Calibration(frame.camera) if frame.camera else None)
             yield SourceFrame(Image(frame.rgb, "rgb8"), frame.stamp, calibration, frame.depth, frame.pose)
 
     def close(self) -> None:
         self._closed = True
+
+
+class BoxSource:
+    """The images of a data set of boxes, and the boxes."""
+
+    live = False
+    fps = 30.0
+
+    def __init__(self, frames: BoxDataset, calibration: Calibration | None, report: Report) -> None:
+        self._frames, self._calibration, self._report, self._closed = frames, calibration, report, False
+        self.length: int | None = len(frames)
+        self.calibrated = calibration is not None
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        from perception.evaluation.true_boxes import named
+
+        for index, frame in _readable(self._frames, self._report):
+            if self._closed:
+                return
+            boxes = named(frame, self._frames.labels)
+            image, stamp = Image(frame.rgb, "rgb8"), index / self.fps
+            yield SourceFrame(image, stamp, self._calibration, boxes_true=boxes)
+
+    def close(self) -> None:
+        self._closed = True
+
+
+def _readable(frames: Dataset[F], report: Report) -> Iterator[tuple[int, F]]:
+    """Samples that are not broken, with their numbers."""
+    for index in range(len(frames)):
+        try:
+            frame = frames[index]
+        except (ValueError, OSError) as error:
+            report(f"frame {index} is skipped: {error}")
+        else:
+            yield index, frame
 
 
 class VideoSource:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import cv2
@@ -15,6 +16,7 @@ from perception.tasks.calibration import Calibration, calibration_from_arrays, p
 from perception.tasks.geometry import Camera
 from perception.tasks.image import DEPTH_ENCODINGS, Image, layout, to_color
 
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 JPEG_MAGIC, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 MAX_PIXELS = 1 << 28
@@ -41,6 +43,20 @@ class CompressedImageMessage(Protocol):
 
     format: str
     data: Any
+
+
+@dataclass(frozen=True)
+class NamedBoxes:
+    """What a vision_msgs/Detection2DArray says.
+
+    `boxes` is float32 (N, 4), x1, y1, x2, y2 in pixels, outer edges; `scores` float32 (N,); `names` are the N classes,
+    and `ids` what the detections are called, "" where they are not.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    names: tuple[str, ...]
+    ids: tuple[str, ...]
 
 
 def image_from_message(message: ImageMessage | CompressedImageMessage) -> Image:
@@ -164,6 +180,31 @@ def metres_of(image: Image) -> np.ndarray:
     if image.encoding == "16UC1":
         return np.where(image.data == 0, np.nan, image.data / np.float32(1000)).astype(np.float32)
     raise MessageError(f"encoding {image.encoding!r} is no depth; accepted: {', '.join(DEPTH_ENCODINGS)}")
+
+
+def boxes_from_message(message: Any) -> NamedBoxes:
+    """The boxes of a vision_msgs/Detection2DArray (version 4.0 and later), of each the likeliest class.
+
+    Raises:
+        MessageError: a detection without a class, or whose box is turned or not finite.
+    """
+    rows, best = [], []
+    for place, detection in enumerate(message.detections):
+        center, width, height = detection.bbox.center, detection.bbox.size_x, detection.bbox.size_y
+        x, y = center.position.x, center.position.y
+        if not detection.results or center.theta or not np.isfinite((x, y, width, height)).all():
+            raise MessageError(
+                f"detection {place} has {len(detection.results)} classes and a box of {width:g}x{height:g} at {x:g}, "
+                f"{y:g} turned by {center.theta:g}; accepted: one class or more, and a finite box that is not turned"
+            )
+        rows.append((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
+        best.append(max((result.hypothesis for result in detection.results), key=lambda found: found.score))
+    return NamedBoxes(
+        np.array(rows, np.float32).reshape(-1, 4),
+        np.array([found.score for found in best], np.float32),
+        tuple(found.class_id for found in best),
+        tuple(detection.id for detection in message.detections),
+    )
 
 
 def stamp_of(message: Any) -> int:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NODES = ["depth_node", "detection_node", "image_source_node"]
 SHARED = sorted(
     str(path.relative_to(ROOT))
-    for folder in ("launch", "config")
+    for folder in ("launch", "config", "tools/vision_msgs")
     for path in (ROOT / folder).rglob("*")
     if path.is_file() and path.suffix != ".pyc"
 )

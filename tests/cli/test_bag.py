@@ -12,7 +12,7 @@ import pytest
 from perception.cli.main import main
 from perception.evaluation.bags import Bag
 from perception.tasks.geometry import Camera
-from perception.tasks.messages import calibration_from_message, image_from_message
+from perception.tasks.messages import boxes_from_message, calibration_from_message, image_from_message
 
 CAMERA = Camera(32, 24, 30.0, 31.0, 15.5, 11.5)
 
@@ -135,6 +135,48 @@ def test_convert_cuts_and_compresses(scene: Path, tmp_path: Path, capsys: pytest
     assert main(["convert", str(tmp_path / "bag"), "--out", str(tmp_path / "none"), "--start", "9"]) == 1
     assert "has nothing to keep in that time; it lasts 0.2 s" in capsys.readouterr().err
     assert {entry.name for entry in tmp_path.iterdir()} == {"clip", "bag", "cut"}
+
+
+@pytest.mark.parametrize("layout", ["coco", "voc", "yolo"])
+def test_boxes_of_a_data_set_are_in_the_bag(tmp_path: Path, layout: str) -> None:
+    root, box = tmp_path / "set", [4, 6, 20, 18]
+    image = np.full((24, 32, 3), 80, np.uint8)
+    if layout == "coco":
+        (root / "annotations").mkdir(parents=True)
+        (root / "val").mkdir()
+        cv2.imwrite(str(root / "val" / "a.png"), image)
+        content = {
+            "images": [{"id": 1, "file_name": "a.png", "width": 32, "height": 24}],
+            "categories": [{"id": 3, "name": "dog"}],
+            "annotations": [{"image_id": 1, "category_id": 3, "bbox": [4, 6, 16, 12], "area": 9, "iscrowd": 0}],
+        }
+        (root / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    elif layout == "voc":
+        for folder in ("Annotations", "ImageSets/Main", "JPEGImages"):
+            (root / folder).mkdir(parents=True)
+        cv2.imwrite(str(root / "JPEGImages" / "a.png"), image)
+        (root / "ImageSets" / "Main" / "val.txt").write_text("a\n")
+        edges = "<xmin>5</xmin><ymin>7</ymin><xmax>20</xmax><ymax>18</ymax>"
+        entry = f"<object><name>dog</name><bndbox>{edges}</bndbox></object>"
+        size = "<size><width>32</width><height>24</height></size>"
+        (root / "Annotations" / "a.xml").write_text(f"<annotation>{size}{entry}</annotation>")
+    else:
+        for kind in ("images", "labels"):
+            (root / kind / "val").mkdir(parents=True)
+        cv2.imwrite(str(root / "images" / "val" / "a.png"), image)
+        (root / "labels" / "val" / "a.txt").write_text("0 0.375 0.5 0.5 0.5\n")
+        (root / "labels.txt").write_text("dog\n")
+    assert main(["record", str(root), "--split", "val", "--out", str(tmp_path / "bag")]) == 0
+    with Bag(tmp_path / "bag") as bag:
+        assert bag.counts == {"/camera/image_raw": 1, "/camera/detections_true": 1}
+        (known,) = bag.messages(["/camera/detections_true"])
+        (image_message,) = bag.messages(["/camera/image_raw"])
+        boxes = boxes_from_message(known.message)
+        assert boxes.names == ("dog",) and boxes.boxes.tolist() == [box] and known.stamp == image_message.stamp
+    assert main(["convert", str(tmp_path / "bag"), "--out", str(tmp_path / "later"), "--begin", "7"]) == 0
+    with Bag(tmp_path / "later") as bag:
+        (known,) = bag.messages(["/camera/detections_true"])
+        assert known.stamp == 7_000_000_000 and known.message.detections[0].header.stamp.sec == 7
 
 
 def test_mistakes_are_one_sentence_and_leave_nothing(

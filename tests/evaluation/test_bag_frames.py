@@ -96,13 +96,3 @@ def test_what_a_report_says_of_a_bag(tmp_path: Path) -> None:
         found = bag_frames.outline(bag, "/camera/image_raw")
         assert found["images"] == 3 and found["form"] == "16x12 rgb8" and found["name"] == "bag"
         assert found["topic"] == "/camera/image_raw" and found["seconds"] == pytest.approx(2.0, abs=0.1)
-
-
-def test_true_depths_are_thinned_and_known_by_stamp(tmp_path: Path) -> None:
-    with bags.Bag(write(tmp_path / "bag")) as bag:
-        whole = bag_frames.true_depths(bag, "/camera/image_raw", 1)
-        thin = bag_frames.true_depths(bag, "/camera/image_raw", 4)
-    assert sorted(whole) == [SECOND, 3 * SECOND]
-    assert all(np.array_equal(thin[stamp], whole[stamp][::4, ::4], equal_nan=True) for stamp in whole)
-    with bags.Bag(write(tmp_path / "other", depth="/nothing/like/it")) as bag:
-        assert bag_frames.true_depths(bag, "/camera/image_raw", 1) == {}

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from detecting import build_extents, scene
 
+from perception import engines
+from perception.cli.main import main
 from perception.evaluation import bags
 from perception.evaluation.bags import Bag, BagWriter
+from perception.evaluation.datasets import open_dataset
+from perception.evaluation.detection import DetectionAssessment
 from perception.evaluation.replayed import Passage
+from perception.evaluation.truth import DepthTruth
 from perception.nodes.bag_bench import PLAYED, BagBench, Feed, Trial, lost_where, node_figures, playable
 from perception.nodes.subject import Subject, any_command, our_pipeline
 from perception.tasks.image import Image
@@ -34,7 +42,8 @@ def test_another_pipeline_and_its_losses(recording: Path, tmp_path: Path) -> Non
     script = Path(__file__).with_name("passing_node.py")
     subject = any_command(f"{sys.executable} {script} /eye/image", "/eye/image", "/result")
     bench = BagBench(recording, (), tmp_path)
-    trial = bench.run(subject, Feed(), keep=[40 * SECOND])
+    truth = DepthTruth({40 * SECOND: np.ones((6, 8), np.float32)})
+    trial = bench.run(subject, Feed(), [truth])
     figures = trial.figures
     assert figures["sent"] == COUNT and figures["lost"] == COUNT // 5 and figures["unknown_stamps"] == 0
     assert figures["lost_where"]["unexplained"] == figures["lost"]
@@ -124,3 +133,36 @@ def test_what_cannot_be_measured_is_said() -> None:
         our_pipeline("depth_pipeline", {"cameras": "front left"}, "/image", None, "one")
     with pytest.raises(ValueError, match="cannot be measured; give both"):
         any_command("ros2 launch a b", "/image", "")
+
+
+def test_boxes_are_held_against_those_in_the_bag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a data set through `record`, the detection node and `bench`; the same data set offline is the measure."""
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra `eval`)")
+    monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "engines"))
+    model, data = build_extents(tmp_path), tmp_path / "set"
+    for kind in ("rgb", "label"):
+        (data / "eval" / kind).mkdir(parents=True)
+    (data / "labels.txt").write_text("green\nred thing\npurple\n")
+    for number in range(COUNT):
+        left = 20 * number
+        pixels = scene(((left, 60, left + 200, 300), number % 2, 255 - number))
+        cv2.imwrite(str(data / "eval/rgb" / f"{number:02}.png"), pixels[..., ::-1])
+        place = 1 - number % 2 if number else 2  # of the first nobody knows what it is
+        wider = 40 * (number // 8)  # the later the worse
+        center, size = ((left + 100 + wider / 2) / 640, 180 / 480), ((200 + wider) / 640, 240 / 480)
+        text = f"{place} {center[0]} {center[1]} {size[0]} {size[1]}\n"
+        (data / "eval/label" / f"{number:02}.txt").write_text(text)
+    assert main(["record", str(data), "--rate", "5", "--out", str(tmp_path / "bag")]) == 0
+    arguments = [f"model:={model}", "target:=onnxruntime", "precision:=fp32", "threads:=1"]
+    assert main(["bench", str(tmp_path / "bag"), "detection_pipeline", *arguments, "--out", str(tmp_path)]) == 0
+    (run,) = json.loads((tmp_path / "report.json").read_text())["subjects"][0]["runs"]
+    assert run["lost"] == 0 and run["accuracy"]["task"] == "detection" and run["accuracy"]["frames"] == COUNT
+    dataset = open_dataset(data)
+    with engines.load(model, "onnxruntime", "fp32") as engine:
+        expected = DetectionAssessment(score_threshold=0.5).score(engine.run, engine.config, dataset, iter(dataset))
+    assert 0.3 < expected["mAP"] < expected["AP50"] < 1, "purple is never found, and what is too wide only at first"
+    for name in ("mAP", "AP50", "AP75"):
+        assert run["accuracy"]["metrics"][name] == pytest.approx(expected[name], abs=1e-6)
+    assert f"mAP {expected['mAP']:.3f} ± " in capsys.readouterr().out

@@ -64,14 +64,14 @@ def test_report_and_picture(
     assert {"receive", "wait", "decode", "preprocess", "infer", "publish", "latency", "age"} <= stages.keys()
     assert all(0 <= s["p50"] <= s["p95"] <= s["p99"] <= s["max"] for s in stages.values())
     assert stages["infer"]["p50"] < stages["latency"]["p50"] <= stages["age"]["p50"] + 1
-    assert report["accuracy"]["frames"] > FRAMES // 2 and 0 <= report["accuracy"]["delta1"] <= 1
+    assert report["accuracy"]["frames"] > FRAMES // 2 and 0 <= report["accuracy"]["metrics"]["delta1"] <= 1
     picture = cv2.imread(report["picture"])
     assert picture.shape == (120, 3 * 160, 3)
     shown = [cv2.imread(str(path)) for path in sorted((scene / "rgb").glob("*.jpg"))]
     assert min(np.abs(picture[:, :160].astype(int) - frame).mean() for frame in shown) < 3, (
         "its left is one of the frames"
     )
-    assert "accuracy" in capsys.readouterr().out
+    assert "accuracy   delta1 " in capsys.readouterr().out
 
 
 def test_objects_are_counted_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

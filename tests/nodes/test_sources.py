@@ -16,6 +16,7 @@ from perception.nodes import sources
 from perception.nodes.sources import (
     ACCEPTED,
     BagSource,
+    BoxSource,
     CameraSource,
     FolderSource,
     SourceFrame,
@@ -55,6 +56,16 @@ def rgbd_folder(folder: Path) -> Path:
         codes = np.full((24, 32), 1000 + 500 * index, np.uint16)
         codes[0, 0] = 0
         cv2.imwrite(str(folder / "depth" / f"{index}.png"), codes)
+    return folder
+
+
+def box_folder(folder: Path) -> Path:
+    """YOLO's layout: a dog in each of three images."""
+    image_folder(folder / "train" / "rgb")
+    (folder / "train" / "label").mkdir()
+    for index in range(3):
+        (folder / "train" / "label" / f"{index}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (folder / "labels.txt").write_text("dog\n")
     return folder
 
 
@@ -118,6 +129,21 @@ def test_a_damaged_image_is_skipped_and_named(tmp_path: Path) -> None:
     said: list[str] = []
     assert [red_of(frame) for frame in open_source(str(folder), report=said.append)] == [0, 100]
     assert len(said) == 1 and "1.png" in said[0]
+
+
+def test_images_of_a_data_set_come_with_its_boxes(tmp_path: Path) -> None:
+    folder = box_folder(tmp_path / "set")
+    (folder / "train" / "rgb" / "1.png").write_bytes(b"cut short")
+    said: list[str] = []
+    source = open_source(str(folder), CALIBRATION, report=said.append, split="train")
+    assert isinstance(source, BoxSource) and (source.length, source.live, source.calibrated) == (3, False, True)
+    frames = list(source)
+    assert [red_of(frame) for frame in frames] == [0, 100] and frames[1].stamp == pytest.approx(2 / 30)
+    boxes = frames[1].boxes_true
+    assert boxes is not None and boxes.names == ("dog",) and boxes.boxes.tolist() == [[8, 6, 24, 18]]
+    assert frames[0].calibration == CALIBRATION and len(said) == 1 and "frame 1 is skipped" in said[0]
+    source.close()
+    assert list(source) == []
 
 
 def test_a_video(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from perception.tasks.geometry import Camera
 from perception.tasks.image import ENCODINGS, Image, layout
 from perception.tasks.messages import (
     MessageError,
+    boxes_from_message,
     calibration_from_message,
     encode,
     image_from_message,
@@ -267,6 +268,34 @@ def test_a_bad_camera_info_is_refused(changes: dict, words: str) -> None:
     with pytest.raises(MessageError, match=r"camera_info of .* is not usable") as caught:
         calibration_from_message(info(**changes))
     assert words in str(caught.value)
+
+
+def detection(*hypotheses: tuple[str, float], theta: float = 0.0, width: float = 20.0) -> Message:
+    """A box 5 high around 30, 10."""
+    results = [Message(hypothesis=Message(class_id=name, score=score)) for name, score in hypotheses]
+    center = Message(position=Message(x=30.0, y=10.0), theta=theta)
+    return Message(results=results, bbox=Message(center=center, size_x=width, size_y=5.0), id="7")
+
+
+def test_boxes_have_the_likeliest_class() -> None:
+    boxes = boxes_from_message(Message(detections=[detection(("cat", 0.25), ("dog", 0.75)), detection(("eel", 1))]))
+    assert boxes.boxes.tolist() == [[20, 7.5, 40, 12.5]] * 2 and boxes.boxes.dtype == np.float32
+    assert boxes.scores.tolist() == [0.75, 1] and boxes.names == ("dog", "eel") and boxes.ids == ("7", "7")
+    empty = boxes_from_message(Message(detections=[]))
+    assert empty.boxes.shape == (0, 4) and empty.scores.shape == (0,) and empty.names == ()
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (detection(), "detection 1 has 0 classes"),
+        (detection(("dog", 1), theta=0.5), "turned by 0.5; accepted: one class or more"),
+        (detection(("dog", 1), width=float("nan")), "a box of nanx5 at 30, 10"),
+    ],
+)
+def test_a_bad_detection_is_refused(bad: Message, words: str) -> None:
+    with pytest.raises(MessageError, match=words):
+        boxes_from_message(Message(detections=[detection(("cat", 1)), bad]))
 
 
 def test_stamp_is_in_nanoseconds() -> None:
