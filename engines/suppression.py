@@ -2,7 +2,8 @@
 
 The graph then gives at most `MOST` boxes, and `perception.tasks.detection.parse` has nothing left to do but to place
 them. Thresholds are fixed when the engine is built: what scores less than `LEAST` is never seen, and boxes that overlap
-by more than `IOU` are doubles. Of outputs that are no numbers, which `parse` leaves out, some may take places.
+by more than `IOU` are doubles. Of outputs that are no numbers nothing is found, as by `parse`: they are told by
+comparisons, which are false for them by definition, while of two numbers' smaller one runtimes may make either.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def with_suppression(model: onnx.ModelProto, least: float = LEAST, threshold: fl
     """
     model = onnx.ModelProto.FromString(model.SerializeToString())
     config = read_config(model, "the graph")
-    tail = _Tail(model, config)
+    tail = _Tail(model, config, least)
     if isinstance(config.decoder, SsdDecoder):
         boxes, scores = tail.ssd(config.decoder)
     elif isinstance(config.decoder, YoloxDecoder):
@@ -40,7 +41,7 @@ def with_suppression(model: onnx.ModelProto, least: float = LEAST, threshold: fl
         boxes, scores = tail.decoded(config.decoder)
     else:
         raise EngineError(f"{config.name!r} has no boxes that its graph could leave doubles out of")
-    tail.suppress(boxes, scores, least, threshold)
+    tail.suppress(boxes, tail.sound(boxes, scores), threshold)
     del model.graph.output[:]
     config = suppressed(config, least, threshold)
     for output in config.outputs:
@@ -61,8 +62,8 @@ def suppressed(config: ModelConfig, least: float = LEAST, threshold: float = IOU
 class _Tail:
     """Adds operators to the end of a graph; every method takes and returns names of tensors."""
 
-    def __init__(self, model: onnx.ModelProto, config: ModelConfig) -> None:
-        self.graph, self.config = model.graph, config
+    def __init__(self, model: onnx.ModelProto, config: ModelConfig, least: float) -> None:
+        self.graph, self.config, self.least = model.graph, config, np.array([least], np.float32)
 
     def add(self, kind: str, *inputs: str | np.ndarray, outputs: int = 1, **attributes: Any) -> Any:
         """An operator; arrays among its inputs become initialisers."""
@@ -86,9 +87,8 @@ class _Tail:
         height, width = (np.float32(side) for side in self.config.input_size)
         middle_x = self.add("Add", self.add("Mul", tx, w * width), x * width)
         middle_y = self.add("Add", self.add("Mul", ty, h * height), y * height)
-        longest = np.array(LONGEST, np.float32)
-        half_w = self.add("Mul", self.add("Exp", self.add("Min", tw, longest)), w * width / 2)
-        half_h = self.add("Mul", self.add("Exp", self.add("Min", th, longest)), h * height / 2)
+        half_w = self.add("Mul", self.add("Exp", self._at_most(tw, LONGEST)), w * width / 2)
+        half_h = self.add("Mul", self.add("Exp", self._at_most(th, LONGEST)), h * height / 2)
         return self._corners(middle_x, middle_y, half_w, half_h), self._scores(
             decoder.score_output, decoder.score, decoder.background
         )
@@ -104,7 +104,7 @@ class _Tail:
         half = self.add("Mul", self.add("Exp", growth), stride[None] / 2)
         x, y = self.add("Split", middle, outputs=2, axis=2, num_outputs=2)
         w, h = self.add("Split", half, outputs=2, axis=2, num_outputs=2)
-        scores = self.add("Mul", scores, objectness)
+        scores = self._at_most(self.add("Mul", scores, objectness), 1)
         return self._corners(x, y, w, h), self.add("Transpose", scores, perm=[0, 2, 1])
 
     def decoded(self, decoder: BoxDecoder) -> tuple[str, str]:
@@ -143,11 +143,26 @@ class _Tail:
             name = self.add("Slice", name, start, end, axis)
         if score == "sigmoid":
             name = self.add("Sigmoid", name)
+        if score == "none":
+            name = self._at_most(name, 1)
         return str(self.add("Transpose", name, perm=[0, 2, 1]))
 
-    def suppress(self, boxes: str, scores: str, least: float, threshold: float) -> None:
+    def _at_most(self, name: str, limit: float) -> str:
+        bound = np.array([limit], np.float32)
+        return str(self.add("Where", self.add("Greater", name, bound), bound, name))
+
+    def sound(self, boxes: str, scores: str) -> str:
+        """The scores, but 0 where they are no number or too little, and of boxes that are not finite."""
+        bound = np.array([np.finfo(np.float32).max])  # infinite itself where a runtime computes in bfloat16
+        finite = self.add("Cast", self.add("Less", self.add("Abs", boxes), bound), to=TensorProto.FLOAT)
+        finite = self.add("ReduceMin", finite, np.array([2], np.int64))
+        whole = self.add("Greater", self.add("Transpose", finite, perm=[0, 2, 1]), np.array([0.5], np.float32))
+        kept = self.add("And", whole, self.add("GreaterOrEqual", scores, self.least))
+        return str(self.add("Where", kept, scores, np.zeros(1, np.float32)))
+
+    def suppress(self, boxes: str, scores: str, threshold: float) -> None:
         """The best boxes under the names of the outputs, zeros behind the last."""
-        limits = np.array([MOST], np.int64), np.array([threshold], np.float32), np.array([least], np.float32)
+        limits = np.array([MOST], np.int64), np.array([threshold], np.float32), self.least
         # Corners may come in either order, so that x, y, x, y does as well as the y, x, y, x of the definition.
         chosen = self.add("NonMaxSuppression", boxes, scores, *limits)
         index = self.add("Slice", chosen, *(np.array([value], np.int64) for value in (1, 3, 1)))

@@ -77,8 +77,17 @@ def raw_outputs(kind: str, rng: np.random.Generator, count: int, widths: dict[st
     return {name: array.transpose(0, 2, 1).copy() for name, array in raw.items()} if kind == "rows" else raw
 
 
+def spoil(raw: dict[str, np.ndarray], rng: np.random.Generator) -> None:
+    """Make a tenth of all outputs NaN or infinite; of YOLOX not the classes, which are shares of the objectness."""
+    for name, whole in raw.items():
+        array = whole[..., :5] if name == "output" else whole
+        spoiled = rng.random(array.shape) < 0.1
+        array[spoiled] = rng.choice(np.array([np.nan, np.inf, -np.inf], np.float32), spoiled.sum())
+
+
+@pytest.mark.parametrize("spoiled", [False, True])
 @pytest.mark.parametrize("kind", DECODERS)
-def test_the_graph_finds_what_numpy_finds(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_graph_finds_what_numpy_finds(kind: str, spoiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, widths = DECODERS[kind]
     count = 21 if kind == "yolox" else sum(r * c * len(s) for (r, c), s in zip(GRIDS, ssd_shapes(), strict=True))
     plain = passing(decoder, widths, count)
@@ -91,6 +100,8 @@ def test_the_graph_finds_what_numpy_finds(kind: str, monkeypatch: pytest.MonkeyP
     fit = Fit.of((64, 48), config)
     for _ in range(30):
         raw = raw_outputs(kind, rng, count, widths)
+        if spoiled:
+            spoil(raw, rng)
         feeds = {"image": np.zeros((1, *SIZE, 3), np.uint8)} | {f"raw_{name}": array for name, array in raw.items()}
         names = [output.name for output in found_config.outputs]
         outputs = dict(zip(names, session.run(names, feeds), strict=True))
