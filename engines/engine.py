@@ -40,6 +40,8 @@ class Engine:
         and the seconds that loading took."""
         self.chosen = record.chosen > 0
         """Whether `build --target auto` chose this engine; otherwise it was built by name, and others may be faster."""
+        self.trained = bool(record.config.weights) or record.model.endswith(".onnx")
+        """Whether what it says means something: a registered model may be without weights, an ONNX file has its own."""
         self._session: Session | None = session
         self._shape = (1, *record.config.input_size, 3)
 

@@ -80,7 +80,7 @@ def obtain(contender: Contender, directory: Path, threads: int, progress: Progre
         progress(f"building, because {error}")
         engines.build(*what, directory=where, judge=find_judge if is_choice else None, progress=progress)
         engine = engines.load(*what, threads, where)
-    if not engine.config.weights and not contender.model.endswith(".onnx"):
+    if not engine.trained:
         engine.close()
         raise EngineError(f"{contender.model} has no weights yet, so there is nothing to measure; train it first")
     engine.run(np.zeros((1, *engine.config.input_size, 3), np.uint8))

@@ -132,7 +132,7 @@ class ModelNode(BaseNode):
         config = self.engine.config
         if config.task != self.task:
             raise ValueError(f"model {config.name!r} is for the task {config.task!r}; this node needs {self.task!r}")
-        if not config.weights and not parameters.model.endswith(".onnx"):
+        if not self.engine.trained:
             self.get_logger().warning(
                 f"model {config.name!r} has no trained weights: what it says means nothing; `perception engines list` "
                 "shows those that have, `perception train` makes some"

@@ -27,9 +27,9 @@ class Says:
         task="depth",
         input_size=(32, 32),
         outputs=(Output("depth", (1, 1, 32, 32), "m"),),
-        weights="two",
     )
     runs = 0
+    trained = True
 
     def __init__(self, model: str, target: str, precision: str, threads: int, directory: Path | None = None) -> None:
         if target == "tensorrt":
@@ -114,7 +114,7 @@ def test_nothing_measured_is_an_error(data: str, tmp_path: Path, capsys: pytest.
 def test_a_model_without_weights_is_not_measured(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Says, "config", Says.config.replace(weights=""))
+    monkeypatch.setattr(Says, "trained", False)
     assert main(["eval", "says_two", "--data", data, "--out", str(tmp_path / "out")]) == 1
     assert "says_two has no weights yet, so there is nothing to measure" in capsys.readouterr().err
 

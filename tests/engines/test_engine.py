@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny import CONFIG, tiny_graph
 
-from perception.engines import EngineError, build, load
+from perception.engines import Engine, EngineError, build, load
 from perception.engines.graph import to_bytes
 from perception.engines.store import Store
 
@@ -38,6 +39,16 @@ def test_an_engine_knows_itself_and_runs(built) -> None:
         first = engine.run(IMAGE)["depth"]
         assert first.dtype == np.float32
         assert engine.run(IMAGE)["depth"] is first  # one buffer, used again
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "trained"), [("tiny", "", False), ("tiny", "a.safetensors", True), ("/a/tiny.onnx", "", True)]
+)
+def test_a_model_without_weights_is_known(built, name: str, weights: str, trained: bool) -> None:
+    (record,) = Store(built["directory"]).records().values()
+    changed = dataclasses.replace(record, model=name, config=CONFIG.replace(weights=weights))
+    session = SimpleNamespace(device="test")
+    assert Engine(changed, session, 1, 0.0).trained is trained
 
 
 def test_an_engine_tells_how_long_it_took_to_load(built, fake, monkeypatch) -> None:

@@ -44,6 +44,7 @@ class FakeEngine:
         )
         self.info = {"model": "fake", "target": "fake", "precision": "fp32", "key": "0", "device": "test"}
         self.depth, self.seconds = depth, seconds
+        self.trained = True
         self.closed = False
         self.runs = 0
 

@@ -222,3 +222,12 @@ def test_doubles_from_an_engine_are_refused_and_survived(
         wait_until(lambda: depth_node.statistics.counts["failed"], what="the count")
     assert "float64" in depth_node.statistics.last_error and "float32" in depth_node.statistics.last_error
     assert (metres(exchange(graph, robot, grey(50), 3, camera=SMALL)["depth"]) == 5.0).all()
+
+
+def test_a_model_without_weights_is_warned_of(graph: Graph, engine: FakeEngine) -> None:
+    robot = graph.add(Robot())
+    engine.trained = False
+    node = graph.add(DepthNode(namespace="/robot"))
+    assert node.autostart()
+    wait_until(lambda: robot.warnings(), what="the warning")
+    assert "model 'fake' has no trained weights: what it says means nothing" in robot.warnings()[0]
