@@ -59,10 +59,16 @@ def shown(found: Detections) -> Detections:
     return Detections(found.boxes[kept], found.scores[kept], found.labels[kept])
 
 
-def draw(frame: BoxFrame, found: Detections, labels: Sequence[str]) -> list[np.ndarray]:
-    """The image, its true boxes, those found, and the verdicts on them: BGR uint8 of the image's size each."""
+def draw(
+    frame: BoxFrame, found: Detections, labels: Sequence[str], counts: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """The image, its true boxes, those found, and the verdicts on them: BGR uint8 of the image's size each.
+
+    Args:
+        counts: see `Verdicts.of`.
+    """
     image = np.ascontiguousarray(frame.rgb[..., ::-1])
-    verdicts = Verdicts.of(frame, found)
+    verdicts = Verdicts.of(frame, found, counts)
     judged = image.copy()
     for boxes, colour in ((verdicts.missed, MISSED), (verdicts.wrong, WRONG), (verdicts.right, RIGHT)):
         for x1, y1, x2, y2 in boxes.round().astype(int).tolist():

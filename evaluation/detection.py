@@ -175,13 +175,7 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         boxes that a picture shows.
         """
         frame, prediction = sample.frame, sample.result
-        labels = _labels(dataset)
-        of_interest = chosen(self.classes, labels)
-        counted = np.ones(len(labels), bool) if of_interest is None else of_interest
-        if self.shared_classes:
-            counted = counted & prediction.known
-        counts = counted[frame.labels]
-        found = prediction.detections
+        labels, found, counts = _labels(dataset), prediction.detections, self._counts(sample, dataset)
         truth: dict[str, Any] = {
             "boxes": _digits(frame.boxes[counts]),
             "labels": [labels[label] for label in frame.labels[counts]],
@@ -201,6 +195,14 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
             },
             "counts": {name: len(boxes) for name, boxes in vars(Verdicts.of(frame, shown(found), counts)).items()},
         }
+
+    def _counts(self, sample: Sample[BoxFrame, Prediction], dataset: Dataset[Any]) -> np.ndarray:
+        """Which objects of the frame are owed, bool (objects,)."""
+        of_interest = chosen(self.classes, _labels(dataset))
+        counted = np.ones(len(_labels(dataset)), bool) if of_interest is None else of_interest
+        if self.shared_classes:
+            counted = counted & sample.result.known
+        return counted[sample.frame.labels]
 
     def summary(self, rows: Sequence[Row]) -> dict[str, Any]:
         """`metrics` over all images and `classes`, see `Evaluation`; `ci95` of mAP and AP50: half the width of the
@@ -296,7 +298,8 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
 
     def pictures(self, sample: Sample[BoxFrame, Prediction], dataset: Dataset[Any]) -> list[np.ndarray]:
         """See `legend`."""
-        return draw(sample.frame, shown(sample.result.detections), _labels(dataset))
+        found, counts = shown(sample.result.detections), self._counts(sample, dataset)
+        return draw(sample.frame, found, _labels(dataset), counts)
 
 
 ASSESSMENT = DetectionAssessment

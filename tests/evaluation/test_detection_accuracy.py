@@ -251,6 +251,18 @@ def test_the_sheet_draws_verdicts(tmp_path: Path) -> None:
     assert isinstance(prediction, Prediction) and judged.shape == (48, 64, 3)
 
 
+@pytest.mark.parametrize(
+    ("options", "missed"), [({}, True), ({"shared_classes": True}, False), ({"classes": "dog, cat"}, False)]
+)
+def test_what_does_not_count_is_not_drawn_as_missed(options: dict, missed: bool) -> None:
+    frame = picture(50, EEL)
+    dataset, assessment = MemoryBoxes([frame]), DetectionAssessment(**options)
+    prediction = assessment.inference(marks, CONFIG, dataset)(frame)
+    image, truth, _, judged = assessment.pictures(Sample(frame, prediction), dataset)
+    corner = judged[10, 15]  # on the upper edge of the eel, inside of the wrong dog
+    assert (corner != image[10, 15]).any() == missed and (truth[10, 15] != image[10, 15]).any()
+
+
 @pytest.mark.parametrize("options", [{"score_threshold": 1.0}, {"iou_threshold": 0.0}, {"most": 0}])
 def test_impossible_options_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match="are not possible; accepted"):
