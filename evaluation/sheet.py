@@ -18,6 +18,8 @@ WIDTH, CAPTION = 300, 24
 ACROSS = 4
 """Pictures side by side."""
 EACH = 2
+SMALL = (cv2.IMWRITE_PNG_COMPRESSION, 6)
+"""OpenCV by itself writes in a hurry, three times as much."""
 
 
 def pick_cases(rows: Sequence[Row], assessment: Assessment) -> list[tuple[str, Row]]:
@@ -47,7 +49,7 @@ def draw_sheet(
         size = WIDTH, round(WIDTH * frame.rgb.shape[0] / frame.rgb.shape[1])
         strips.append(_line(f"{word}: {row['name']}  {assessment.caption(row)}"))
         strips.append(np.hstack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures]))
-    if not cv2.imwrite(str(path), np.vstack(strips)):
+    if not cv2.imwrite(str(path), np.vstack(strips), SMALL):
         raise OSError(f"{path} could not be written")
 
 
