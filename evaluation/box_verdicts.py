@@ -10,10 +10,8 @@ import numpy as np
 
 from perception.evaluation.frames import BoxFrame
 from perception.tasks.anchors import area, pairwise_common, pairwise_iou
-from perception.tasks.detection import Detections, overlay
+from perception.tasks.detection import REPORTED, Detections, overlay
 
-SHOWN = 0.3
-"""Score from which on a box counts here."""
 OVERLAP = 0.5
 """With which it is right."""
 RIGHT, WRONG, MISSED = (80, 200, 80), (60, 60, 230), (40, 200, 240)
@@ -54,8 +52,8 @@ class Verdicts:
 
 
 def shown(found: Detections) -> Detections:
-    """Those that score `SHOWN` or more."""
-    kept = found.scores >= SHOWN
+    """Those that a node reports."""
+    kept = found.scores >= REPORTED
     return Detections(found.boxes[kept], found.scores[kept], found.labels[kept])
 
 

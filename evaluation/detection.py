@@ -14,14 +14,14 @@ import numpy as np
 
 from perception.engines.acceptance import Predict
 from perception.evaluation.assessment import Assessment, Sample
-from perception.evaluation.box_verdicts import SHOWN, Verdicts, draw, shown
+from perception.evaluation.box_verdicts import Verdicts, draw, shown
 from perception.evaluation.frames import BoxFrame, Dataset
 from perception.evaluation.results import Row
 from perception.evaluation.tables import apart, entry_name, interval, table
 from perception.tasks import detection as detection_task
 from perception.tasks.config import ModelConfig
 from perception.tasks.decoders import FoundDecoder
-from perception.tasks.detection import IOU, MOST, Detections
+from perception.tasks.detection import IOU, MOST, REPORTED, Detections
 from perception.tasks.geometry import Fit
 from perception.tasks.image import Image, preprocess
 from perception.tasks.labels import UNUSED, chosen
@@ -294,7 +294,7 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
     def caption(row: Row) -> str:
         """See `Assessment`."""
         counts = ", ".join(f"{name} {count}" for name, count in row["counts"].items())
-        return f"{counts} (score {SHOWN} or more)"
+        return f"{counts} (score {REPORTED} or more)"
 
     def pictures(self, sample: Sample[BoxFrame, Prediction], dataset: Dataset[Any]) -> list[np.ndarray]:
         """See `legend`."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 Row = dict[str, Any]
-FORMAT = 3
+FORMAT = 4
 """Raised when a row's content changes its meaning, so that older files are not continued."""
 
 

@@ -30,7 +30,7 @@ class DetectionParameters(ModelParameters):
         DETECTION_MODEL, "Registered name of the model, or path of an ONNX file or of its description."
     )
     score_threshold: float = parameter(
-        0.5, "Objects that score less are not reported.", live=True, minimum=0.0, maximum=1.0
+        task.REPORTED, "Objects that score less are not reported.", live=True, minimum=0.0, maximum=1.0
     )
     nms_threshold: float = parameter(
         task.IOU,

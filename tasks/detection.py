@@ -19,6 +19,8 @@ PARITY_BOUNDS: Mapping[str, float] = {"fp32": 0.002, "fp16": 0.02, "bf16": 0.08,
 """Largest accepted `disagreement` with the float32 definition, frame by frame."""
 ACCURACY_DROPS: Mapping[str, float] = {"fp32": 0.001, "fp16": 0.003, "bf16": 0.005, "int8": 0.01}
 """Largest accepted loss of mAP against the float32 definition, over a data set."""
+REPORTED = 0.5
+"""Score from which on a node reports an object, and a picture shows it, unless another is asked for."""
 MOST = 100
 """Boxes that COCO's protocol looks at in an image."""
 IOU = 0.6
