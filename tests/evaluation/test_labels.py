@@ -102,7 +102,7 @@ def test_only_a_model_that_says_its_camera_can_label() -> None:
 class Teacher:
     """An engine that says redness."""
 
-    config, run = CONFIG, staticmethod(redness)
+    config, run, trained = CONFIG, staticmethod(redness), True
 
     def __init__(self, model: str, target: str, precision: str, *_: object) -> None:
         if model == "no_such" or precision != "fp32":
