@@ -21,6 +21,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--score", type=float, default=0.4, help="of a detector's boxes at least (default: %(default)s)"
     )
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="DATA",
+        help="data set with true boxes, by whose training split scores become chances that a box is right",
+    )  # fmt: skip
     parser.add_argument("--limit", type=int, help="only so many photographs, drawn from all by --seed")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument("--licence", default="as the photographs", help="of the frames, kept with them")
@@ -31,7 +35,9 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
     from tqdm import tqdm
 
+    from perception.evaluation.confidence import Confidence, judge_boxes
     from perception.evaluation.contenders import Contender, obtain
+    from perception.evaluation.datasets import open_boxes
     from perception.evaluation.labels import find_photographs, label, label_boxes, training_camera, used_labels
     from perception.evaluation.rgbd_folder import RGBDWriter
     from perception.evaluation.yolo import YoloWriter
@@ -50,7 +56,12 @@ def run(args: argparse.Namespace) -> int:
         if config.task == "detection":
             labels = [config.labels[place] for place in used_labels(config)]
             writer = YoloWriter(Path(args.out), labels, args.licence, command)
-            broken = label_boxes(engine.run, config, progress, writer, args.score)
+            confidence = None
+            if args.calibrate:
+                confidence = Confidence.fit(*judge_boxes(engine.run, config, open_boxes(args.calibrate, "train")))
+                print(f"a score of {confidence.middle:.2f} is right every other time, of", end=" ")
+                print(f"{confidence.score_of(0.9):.2f} nine times of ten", flush=True)
+            broken = label_boxes(engine.run, config, progress, writer, args.score, confidence)
         else:
             writer = RGBDWriter(args.out, training_camera(config), 1.0, args.licence, command, compression=1)
             broken = label(engine.run, config, progress, writer)

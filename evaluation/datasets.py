@@ -18,7 +18,7 @@ from perception.evaluation.voc import VocBoxes, find_list
 from perception.evaluation.yolo import YoloBoxes
 from perception.tasks.resources import share
 
-__all__ = ["Dataset", "data_hash", "data_root", "find_dataset", "open_dataset"]
+__all__ = ["Dataset", "data_hash", "data_root", "find_dataset", "open_boxes", "open_dataset"]
 
 NAMES = {"nyu": "nyu_depth_v2", "seven_scenes": "seven_scenes_redkitchen"}
 """Short names of folders below the data root."""
@@ -89,6 +89,18 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None) ->
     if (path / "val").is_dir() or next(path.glob("*.h5"), None):
         return FastDepthH5(path, split)
     raise ValueError(f"{path} holds no known data set; accepted: {ACCEPTED}")
+
+
+def open_boxes(path: Path, split: str = "eval") -> BoxDataset:
+    """The data set of boxes at `path`; see `open_dataset`.
+
+    Raises:
+        ValueError: there is none, or one of something else.
+    """
+    dataset = open_dataset(path, split)
+    if not isinstance(dataset, BoxDataset):
+        raise ValueError(f"{path} has no boxes of objects; a data set as COCO's, VOC's or YOLO's is needed here")
+    return dataset
 
 
 def find_boxes(path: Path, split: str = "eval") -> BoxDataset | None:

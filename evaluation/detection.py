@@ -208,7 +208,7 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         """`metrics` over all images and `classes`, see `Evaluation`; `ci95` of mAP and AP50: half the width of the
         middle 95 % of what draws of as many images give.
         """
-        evaluation = _evaluate(rows)
+        evaluation = evaluate(rows)
         return {
             "metrics": evaluation.metrics,
             "ci95": {name: _half_width(values) for name, values in evaluation.resampled(RESAMPLES).items()},
@@ -220,7 +220,7 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         pairs = [
             pair for pair in zip(rows, reference, strict=True) if "error" not in pair[0] and "error" not in pair[1]
         ]
-        mine, other = (_evaluate([pair[side] for pair in pairs]) for side in (0, 1))
+        mine, other = (evaluate([pair[side] for pair in pairs]) for side in (0, 1))
         draws = mine.resampled(RESAMPLES), other.resampled(RESAMPLES)
         found = {}
         for name in ("mAP", "AP50"):
@@ -236,7 +236,7 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         rows = [self.measure(Sample(frame, infer(frame)), None, dataset, infer) for frame in frames]
         if not rows:
             raise ValueError("the data set is empty; nothing to evaluate")
-        evaluation = _evaluate(rows)
+        evaluation = evaluate(rows)
         nothing = {} if any(row["found"]["boxes"] for row in rows) else {self.metric: math.nan}
         return evaluation.metrics | nothing | {"frames": float(len(rows))}
 
@@ -247,7 +247,7 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         except ImportError:
             return {}
         name = f"{path.name}-curves.png"
-        draw_curves(_evaluate(rows), path.with_name(name))
+        draw_curves(evaluate(rows), path.with_name(name))
         return {name: "Precision over recall"}
 
     @staticmethod
@@ -326,7 +326,7 @@ def _average_precision() -> Any:
 _recent: list[tuple[list[Row], Evaluation]] = []
 
 
-def _evaluate(rows: Sequence[Row]) -> Evaluation:
+def evaluate(rows: Sequence[Row]) -> Evaluation:
     """Of the rows that are not broken; the last ones are remembered, because a large data set takes a minute."""
     good = [row for row in rows if "error" not in row]
     for place, (known, _) in enumerate(_recent):

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from perception.engines.acceptance import Predict
+from perception.evaluation.confidence import Confidence
 from perception.evaluation.depth import predict_depth
 from perception.evaluation.frames import RGBDFrame
 from perception.evaluation.rgbd_folder import IMAGE_SUFFIXES, RGBDWriter
@@ -82,15 +83,22 @@ def used_labels(config: ModelConfig) -> np.ndarray:
 
 
 def label_boxes(
-    predict: Predict, config: ModelConfig, photographs: Iterable[Path], writer: YoloWriter, score: float
+    predict: Predict,
+    config: ModelConfig,
+    photographs: Iterable[Path],
+    writer: YoloWriter,
+    score: float,
+    confidence: Confidence | None = None,
 ) -> list[Path]:
     """Write each photograph with what a detector finds in it; returns those that cannot be read.
 
     Args:
         writer: of the detector's `used_labels`.
         score: what scores less is not there.
+        confidence: what the detector's scores are worth, which then stands for them; `score` too is meant so.
     """
     used, broken = used_labels(config), []
+    score = confidence.score_of(score) if confidence else score
     if isinstance(config.decoder, FoundDecoder) and score < config.decoder.least:
         raise ValueError(
             f"{config.name}'s engine itself drops what scores less than {config.decoder.least:g}; ask for no "
@@ -105,7 +113,8 @@ def label_boxes(
         fit = Fit.of((height, width), config)
         found = detection_task.parse(predict(preprocess(Image(image, "bgr8"), config, fit)), fit, config, score)
         shares = found.boxes / (width, height, width, height)
-        writer.write_image(path, shares, np.searchsorted(used, found.labels), found.scores)
+        scores = confidence(found.scores) if confidence else found.scores
+        writer.write_image(path, shares, np.searchsorted(used, found.labels), scores)
     return broken
 
 
