@@ -194,6 +194,11 @@ class MobileDet(nn.Module):
         self.apply(_start)
 
     @property
+    def features(self) -> nn.Sequential:
+        """The stem and all blocks, in order."""
+        return nn.Sequential(self.stem, *(block for stage in self.stages for block in stage))  # type: ignore[attr-defined]
+
+    @property
     def widths(self) -> Widths:
         """What makes a network of the same widths."""
         blocks = [

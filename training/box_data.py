@@ -14,7 +14,8 @@ from perception.evaluation.frames import BoxFrame
 from perception.tasks.anchors import area
 from perception.tasks.config import GREY
 from perception.training.box_losses import IGNORED, NOTHING
-from perception.training.data import vary_color
+from perception.training.data import stack_images, vary_color
+from perception.training.pasting import paste
 
 COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 """Of which share of some object a crop must show, one of these is drawn; MobileDets were trained with the same."""
@@ -24,6 +25,7 @@ VISIBLE = 0.3
 SMALLEST = 2.0
 """Pixels of the network's image: what is narrower or lower need not be found."""
 
+QUARTERS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 LEFT_OUT = -9
 """The class of boxes that a network is not to learn."""
 
@@ -54,11 +56,16 @@ class BoxAugmentation:
     """Share of frames that are turned, by a quarter to either side or upside down: for things seen from above."""
     mosaic: float = 0.0
     """Share of images that are made of four frames (Bochkovskiy et al., 2020, section 3.3)."""
+    paste: int = 0
+    """The most objects of other frames that are laid onto a frame (see `paste`); from none to so many are as likely."""
     color: float = 0.3
     """Largest relative change of brightness, contrast and saturation; gamma and white balance change by half of it."""
+    hue: float = 0.0
+    """Largest turn of colours around the axis of greys, in turns, where the colour of a thing says little of what it
+    is."""
 
     def __post_init__(self) -> None:
-        for name in ("crop", "expand", "turn", "mosaic", "smallest", "color"):
+        for name in ("crop", "expand", "turn", "mosaic", "smallest", "color", "hue"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share and must lie between 0 and 1")
         for name in ("aspect", "largest"):
@@ -85,17 +92,17 @@ def augment(
             parts.append(draw(frame, window, image, tile, rng))
         boxes, labels, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
         objects = boxes, labels, scores
-    return vary_color(image, amount.color, rng) if amount.color else image, objects
+    return vary_color(image, amount.color, rng, amount.hue) if amount.color or amount.hue else image, objects
 
 
 def turned(frame: BoxFrame, quarters: int) -> BoxFrame:
-    """The frame turned by quarters, against the clock."""
+    """The frame turned by 1 to 3 quarters, against the clock."""
     boxes = frame.boxes
     for quarter in range(quarters):
         width = frame.rgb.shape[1 - quarter % 2]
         x1, y1, x2, y2 = boxes.T
         boxes = np.stack([y1, width - x2, y2, width - x1], axis=1)
-    rgb = np.ascontiguousarray(np.rot90(frame.rgb, quarters))
+    rgb = cv2.rotate(frame.rgb, QUARTERS[quarters])
     return BoxFrame(rgb, boxes, frame.labels, frame.ignore, scores=frame.scores, name=frame.name)
 
 
@@ -161,7 +168,7 @@ def draw(
     )  # fmt: skip
     boxes, labels, scores = _visible(boxes, frame, (low, high))
     if rng.random() < 0.5:
-        tile[:] = tile[:, ::-1].copy()
+        tile[:] = cv2.flip(tile, 1)
         boxes[:, [0, 2]] = (right - left) - boxes[:, [2, 0]]
     return (boxes + (left, top, left, top)).astype(np.float32), labels, scores
 
@@ -200,14 +207,18 @@ class BoxMixture:
     def batch(
         self, step: int, seed: int, count: int, size: tuple[int, int], amount: BoxAugmentation
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Images float (count, 3, *size) in [0, 1], boxes float (count, M, 4) as x1, y1, x2, y2 in shares of the image,
+        """Images uint8 (count, 3, *size), boxes float (count, M, 4) as x1, y1, x2, y2 in shares of the image,
         labels int64 and scores float (count, M) of one step; lists that are shorter than M end with `NOTHING`."""
         rng = np.random.default_rng((seed, step))
         samples = []
         for _ in range(count):
             needed = 4 if rng.random() < amount.mosaic else 1
-            samples.append(augment([self._draw(rng) for _ in range(needed)], size, amount, rng))
-        images = torch.from_numpy(np.stack([image for image, _ in samples])).permute(0, 3, 1, 2).float() / 255
+            frames = [self._draw(rng) for _ in range(needed)]
+            for place in range(len(frames) if amount.paste else 0):
+                for _ in range(rng.integers(amount.paste + 1)):
+                    frames[place] = paste(frames[place], self._draw(rng), rng)
+            samples.append(augment(frames, size, amount, rng))
+        images = stack_images([image for image, _ in samples])
         most = max(len(labels) for _, (_, labels, _) in samples)
         boxes, labels, scores = torch.zeros(count, most, 4), torch.full((count, most), NOTHING), torch.ones(count, most)
         height, width = size

@@ -83,7 +83,8 @@ def detection_losses(
     alpha: float = 0.75,
     gamma: float = 2.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The losses of boxes and of classes, both a sum over anchors divided by how many answer for an object.
+    """The losses of boxes and of classes, both a sum over anchors divided by how many answer for an object, where an
+    object of which a teacher was not sure counts by its score.
 
     Args:
         codes: (N, A, 4), as `encode` makes them; smooth L1, a mean over the four.
@@ -95,9 +96,10 @@ def detection_losses(
     objects, counted = assign(boxes, labels, anchors)
     image, anchor = torch.nonzero(objects >= 0, as_tuple=True)
     chosen = objects[image, anchor]
-    count = max(1, len(image))
+    sure = scores[image, chosen]
+    count = sure.sum().clamp_min(1)
     wanted = encode(boxes[image, chosen], anchors[anchor], coder)
-    box = F.smooth_l1_loss(codes[image, anchor], wanted, reduction="sum") / 4 / count
+    box = (F.smooth_l1_loss(codes[image, anchor], wanted, reduction="none").mean(1) * sure).sum() / count
     targets = torch.zeros_like(logits)
-    targets[image, anchor, labels[image, chosen] + first] = scores[image, chosen]
+    targets[image, anchor, labels[image, chosen] + first] = sure
     return box, (focal_loss(logits, targets, alpha, gamma) * counted[..., None]).sum() / count

@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from perception.tasks.config import ModelConfig
 
 Batch = TypeVar("Batch")
 
 
-def vary_color(image: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    """Brightness, contrast, saturation, gamma and white balance, then rounded back to uint8 as a camera gives it."""
+def vary_color(image: np.ndarray, amount: float, rng: np.random.Generator, hue: float = 0.0) -> np.ndarray:
+    """Brightness, contrast, saturation, gamma and white balance, then rounded back to uint8 as a camera gives it.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        amount: the largest relative change; half of it for gamma and white balance.
+        hue: the largest turn around the axis of greys, in turns: 0.5 makes any colour of any other.
+    """
     brightness, contrast, saturation = 1 + amount * rng.uniform(-1, 1, 3)
-    balance = 1 + amount / 2 * rng.uniform(-1, 1, 3).astype(np.float32)
-    pixels = (image.astype(np.float32) / 255) ** np.float32(1 + amount / 2 * rng.uniform(-1, 1))
-    grey = pixels.mean(axis=2, keepdims=True)
-    pixels = (grey + (pixels - grey) * np.float32(saturation)) * balance * np.float32(brightness)
-    mean = pixels.mean()
-    pixels = mean + (pixels - mean) * np.float32(contrast)
-    return np.clip(pixels * 255 + 0.5, 0, 255).astype(np.uint8)
+    balance = 1 + amount / 2 * rng.uniform(-1, 1, 3)
+    gamma = 1 + amount / 2 * rng.uniform(-1, 1)
+    pixels = cv2.LUT(image, (np.arange(256, dtype=np.float32) / 255) ** np.float32(gamma))
+    # All but gamma is linear: one matrix for each pixel, which contrast pulls from the mean or towards it.
+    mix = np.diag(balance * brightness) @ (saturation * np.eye(3) + (1 - saturation) / 3)
+    if hue:
+        mix = mix @ _hue_turn(hue * rng.uniform(-1, 1))
+    mean = (mix @ cv2.mean(pixels)[:3]).mean()
+    affine = 255 * np.column_stack([contrast * mix, np.full(3, (1 - contrast) * mean)])
+    affine[:, 3] += 0.5
+    return np.clip(cv2.transform(pixels, affine), 0, 255).astype(np.uint8)
+
+
+def _hue_turn(turns: float) -> np.ndarray:
+    """The rotation of RGB around the axis of greys (Rodrigues' formula), which leaves greys as they are."""
+    rotation, _ = cv2.Rodrigues(np.full(3, 2 * np.pi * turns / np.sqrt(3)))
+    return np.asarray(rotation)
+
+
+def stack_images(images: Sequence[np.ndarray]) -> torch.Tensor:
+    """Images uint8 (H, W, 3) as a batch uint8 (N, 3, H, W): a quarter of the bytes that floats have on their way."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def to_unit(images: torch.Tensor) -> torch.Tensor:
+    """A batch of `stack_images` as float32 in [0, 1]."""
+    return images.float() / 255
 
 
 class Normalize(nn.Module):
@@ -60,3 +89,29 @@ def prefetch(make: Callable[[int], Batch], steps: Iterable[int], workers: int = 
         finally:
             for batch in waiting:
                 batch.cancel()
+
+
+def prefetch_in_processes(make: Callable[[int], Batch], steps: Sequence[int]) -> Iterator[Batch]:
+    """The same from one process a core, which it takes to keep a GPU busy: threads of Python wait for each other.
+
+    The processes are forked, so that they share what the data set has in memory; nothing in `make` may hold threads.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # now: a fork has no threads, and would wait for those of OpenCV's pool without end
+    loader = DataLoader(
+        _Made(make), batch_size=None, sampler=steps, num_workers=os.cpu_count() or 1,
+        pin_memory=torch.cuda.is_available(), multiprocessing_context="fork",
+    )  # fmt: skip
+    batches = iter(loader)
+    cv2.setNumThreads(threads)
+    return batches
+
+
+class _Made(Dataset[Batch], Generic[Batch]):
+    """What `make` gives for a step, as the data set that a loader wants."""
+
+    def __init__(self, make: Callable[[int], Batch]) -> None:
+        self.make = make
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.make(step)

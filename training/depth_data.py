@@ -12,7 +12,7 @@ import torch
 from perception.evaluation.frames import RGBDFrame
 from perception.tasks.geometry import Fit
 from perception.tasks.image import lay
-from perception.training.data import vary_color
+from perception.training.data import stack_images, vary_color
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Mixture:
         focal: tuple[float, float],
         amount: Augmentation,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images float (count, 3, *size) in [0, 1] and depths float (count, 1, *size) of one step."""
+        """Images uint8 (count, 3, *size) and depths float (count, 1, *size) of one step."""
         rng = np.random.default_rng((seed, step))
         pairs = []
         for source in rng.choice(len(self.sources), count, p=np.asarray(self.shares) / np.sum(self.shares)):
@@ -150,6 +150,7 @@ def evened(frames: Sequence[RGBDFrame], focal: tuple[float, float], amount: floa
 
 
 def to_tensors(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pairs of `augment` as a batch: images float (N, 3, H, W) in [0, 1], depths float (N, 1, H, W)."""
-    images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).float() / 255
-    return images, torch.from_numpy(np.stack([depth for _, depth in pairs]))[:, None]
+    """Pairs of `augment` as a batch: images uint8 (N, 3, H, W), depths float (N, 1, H, W)."""
+    return stack_images([image for image, _ in pairs]), torch.from_numpy(np.stack([depth for _, depth in pairs]))[
+        :, None
+    ]

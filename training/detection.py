@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from perception.engines.acceptance import Predict
 from perception.evaluation.boxes import BoxDataset
-from perception.evaluation.datasets import open_dataset
+from perception.evaluation.confidence import Confidence, judge_boxes
+from perception.evaluation.datasets import open_boxes
 from perception.evaluation.detection import DetectionAssessment
 from perception.models import create_model, model_config
 from perception.tasks.anchors import corners
@@ -57,6 +58,9 @@ class DetectionRecipe(Recipe):
     """What an anchor with an object weighs in the classes' loss; one without weighs 1 - alpha. See `focal_loss`."""
     gamma: float = 2.0
     """How much less an answer counts the better it is."""
+    calibrate: str = ""
+    """Data set by whose training split the trained network's scores become chances that a box is right. The order of
+    boxes, and with it all average precision, stays; a score of 0.5 then means the same as of another detector."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +74,7 @@ class DetectionLesson(Lesson[DetectionRecipe]):
     Args:
         mixture: the training frames.
         evaluation: what is measured in the end; None leaves `measure` out.
+        calibration: frames with true boxes, where the recipe calibrates.
 
     Raises:
         ValueError: a model whose boxes are not relative to anchors.
@@ -77,10 +82,17 @@ class DetectionLesson(Lesson[DetectionRecipe]):
 
     recipe_class = DetectionRecipe
     workers = 2
+    forks = True
 
-    def __init__(self, recipe: DetectionRecipe, mixture: BoxMixture, evaluation: BoxDataset | None = None) -> None:
+    def __init__(
+        self,
+        recipe: DetectionRecipe,
+        mixture: BoxMixture,
+        evaluation: BoxDataset | None = None,
+        calibration: BoxDataset | None = None,
+    ) -> None:
         super().__init__(recipe)
-        self.mixture, self.evaluation = mixture, evaluation
+        self.mixture, self.evaluation, self.calibration = mixture, evaluation, calibration
         self._decoder = cache(self._find_decoder)
         self._decoder(recipe.stages[0].size)
 
@@ -97,7 +109,8 @@ class DetectionLesson(Lesson[DetectionRecipe]):
             for dataset, source, names in zip(datasets, recipe.sources, places, strict=True)
         ]
         mixture = BoxMixture(datasets, [source.share for source in recipe.sources], chances, places)
-        return cls(recipe, mixture, evaluation)
+        calibration = _open(data / recipe.calibrate, "train", recipe) if recipe.calibrate else None
+        return cls(recipe, mixture, evaluation, calibration)
 
     def batch(self, step: int) -> tuple[torch.Tensor, ...]:
         """Images, boxes, labels and scores: see `BoxMixture.batch`."""
@@ -145,6 +158,17 @@ class DetectionLesson(Lesson[DetectionRecipe]):
     def entry(self, model: nn.Module) -> dict[str, Any]:
         return {"input_size": self.recipe.stages[-1].size, "options": self.options()}
 
+    @torch.no_grad()
+    def finish(self, model: nn.Module, predict: Predict) -> None:
+        """Calibrates what the network says of classes; see `DetectionRecipe.calibrate`."""
+        if self.calibration is None:
+            return
+        scores, right = judge_boxes(predict, self.config(), self.calibration)
+        confidence = Confidence.fit(np.log(scores / (1 - scores)), right)
+        for layer in model.class_layers:  # type: ignore[union-attr]
+            layer.weight *= confidence.slope
+            layer.bias.sub_(confidence.middle).mul_(confidence.slope)
+
     def measure(self, predict: Predict, config: ModelConfig) -> dict[str, float]:
         assert self.evaluation is not None
         frames = tqdm(self.evaluation, desc="evaluate")
@@ -172,9 +196,7 @@ def _open(path: Path, split: str, recipe: DetectionRecipe) -> BoxDataset:
     Raises:
         ValueError: it has none, or classes that are not among the labels.
     """
-    dataset = open_dataset(path, split)
-    if not isinstance(dataset, BoxDataset):
-        raise ValueError(f"{path} has no boxes, which a detector is trained and measured with")
+    dataset = open_boxes(path, split)
     unknown = [name for name in dataset.labels if name not in recipe.labels]
     if unknown and recipe.others == "refuse":
         raise ValueError(

@@ -28,6 +28,9 @@ class Lesson(ABC, Generic[AnyRecipe]):
     """With the fields of this task beside those of every recipe."""
     workers: ClassVar[int] = 1
     """Threads that make batches."""
+    forks: ClassVar[bool] = False
+    """Whether forked processes may make them, as a GPU needs it: not where `batch` runs a network, whose threads a fork
+    does not get."""
 
     def __init__(self, recipe: AnyRecipe) -> None:
         self.recipe = recipe
@@ -43,11 +46,11 @@ class Lesson(ABC, Generic[AnyRecipe]):
 
     @abstractmethod
     def batch(self, step: int) -> tuple[torch.Tensor, ...]:
-        """A pure function of seed and step: images float (N, 3, H, W) in [0, 1], and what is true of them."""
+        """A pure function of seed and step: images uint8 (N, 3, H, W), and what is true of them."""
 
     @abstractmethod
     def sample(self, size: tuple[int, int]) -> torch.Tensor:
-        """Some images float (N, 3, *size) in [0, 1] of the training set, for statistics."""
+        """Some images uint8 (N, 3, *size) of the training set, for statistics."""
 
     @abstractmethod
     def loss(
@@ -58,6 +61,9 @@ class Lesson(ABC, Generic[AnyRecipe]):
     @abstractmethod
     def measure(self, predict: Predict, config: ModelConfig) -> dict[str, float]:
         """Accuracy on the recipe's evaluation split."""
+
+    def finish(self, model: nn.Module, predict: Predict) -> None:
+        """Change the trained network, which `predict` runs, before it is written."""
 
     def options(self) -> dict[str, Any]:
         """What the model's builder is given beside its defaults; goes into the trained model's entry."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from perception.models import model_config
-from perception.training.data import Normalize
+from perception.training.data import Normalize, to_unit
 from perception.training.depth import DepthRecipe
 from perception.training.depth_data import STILL, Mixture, augment, to_tensors
 from perception.training.losses import log_depth_loss
@@ -46,7 +46,7 @@ def narrow(trained: nn.Module, recipe: DepthRecipe, mixture: Mixture, out: Path)
 
     def batch(step: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         images, depths = rest.batch(step, recipe.seed, count, size, recipe.focal, recipe.augmentation)
-        return normalize(images.to(device)), depths.to(device)
+        return normalize(to_unit(images.to(device))), depths.to(device)
 
     rng = np.random.default_rng(recipe.seed)  # for mirroring, all that is left of augmentation
     kept_back = to_tensors([augment(frame, size, recipe.focal, STILL, rng) for frame in held_out])

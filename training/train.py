@@ -26,7 +26,7 @@ from perception.engines.store import write_atomically
 from perception.models import model_config
 from perception.tasks.config import ModelConfig
 from perception.training import quantization
-from perception.training.data import Normalize, prefetch
+from perception.training.data import Normalize, prefetch, prefetch_in_processes, to_unit
 from perception.training.lesson import Lesson, find_lesson
 from perception.training.norms import fix_norms
 from perception.training.recipe import Recipe
@@ -60,14 +60,18 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu") -> Path:
     model = lesson.narrow(_started(lesson, data).to(device), out)
     run = Run(lesson, model, device)
     first = run.resume(out / "checkpoint.pt")
-    batches = prefetch(lesson.batch, range(first, recipe.steps), lesson.workers)
-    progress = tqdm(range(first, recipe.steps), initial=first, total=recipe.steps, desc=recipe.name)
+    steps = range(first, recipe.steps)
+    in_processes = lesson.forks and device != "cpu"
+    batches = (
+        prefetch_in_processes(lesson.batch, steps) if in_processes else prefetch(lesson.batch, steps, lesson.workers)
+    )
+    progress = tqdm(steps, initial=first, total=recipe.steps, desc=recipe.name)
     losses = []
     with SummaryWriter(str(out)) as board, (out / "log.jsonl").open("a") as log:
         for step, batch in zip(progress, batches, strict=True):
             losses.append(run.step(step, *batch))
             if (step + 1) % LOGGED == 0 or step + 1 == recipe.steps:
-                line = {"loss": float(np.mean(losses[-LOGGED:])), "rate": rate_at(recipe, step)}
+                line = {"loss": float(torch.stack(losses[-LOGGED:]).mean()), "rate": rate_at(recipe, step)}
                 progress.set_postfix(loss=f"{line['loss']:.3f}")
                 log.write(json.dumps({"step": step + 1} | line) + "\n")
                 log.flush()
@@ -90,28 +94,29 @@ class Run:
         self.normalize = Normalize(model_config(recipe.model)).to(device)
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.quantization:
-            quantization.prepare(self.model, self.normalize(lesson.sample(recipe.stages[0].size).to(device)))
+            quantization.prepare(self.model, self.normalize(to_unit(lesson.sample(recipe.stages[0].size)).to(device)))
         self.frozen = _first_layers(self.model, recipe.frozen_layers).requires_grad_(False)
         self.average = copy.deepcopy(self.model)
         self.distiller = lesson.teach(self.model).to(device)
         self.optimizer = _optimizer(self.model, self.distiller, recipe)
 
-    def step(self, step: int, images: torch.Tensor, *truth: torch.Tensor) -> float:
-        """One step on a batch as `Lesson.batch` gives it; the loss."""
+    def step(self, step: int, images: torch.Tensor, *truth: torch.Tensor) -> torch.Tensor:
+        """One step on a batch as `Lesson.batch` gives it; the loss, which a GPU may not have computed yet."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["scale"] * rate_at(self.recipe, step)
         self.model.train()
         self.frozen.eval()
         if step < self.recipe.frozen_norms:
             fix_norms(self.model if self.recipe.weights else self.model.encoder)  # type: ignore[arg-type]
-        images = images.to(self.device, memory_format=torch.channels_last)
-        loss = self.lesson.loss(step, self.model, self._forward, images, *(part.to(self.device) for part in truth))
+        images, *truth = (part.to(self.device, non_blocking=True) for part in (images, *truth))
+        images = to_unit(images).contiguous(memory_format=torch.channels_last)
+        loss = self.lesson.loss(step, self.model, self._forward, images, *truth)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         _update_average(self.average, self.model, min(self.recipe.average, (1 + step) / (10 + step)))
-        return loss.item()
+        return loss.detach()
 
     def _forward(self, images: torch.Tensor) -> Any:
         bfloat16 = self.recipe.bfloat16 or self.device != "cpu"
@@ -198,38 +203,42 @@ def _started(lesson: Lesson, data: Path) -> nn.Module:
         return lesson.go_on(recipe.weights)
     model = lesson.build()
     if recipe.start:
-        images = Normalize(config)(lesson.sample(config.input_size))
+        images = Normalize(config)(to_unit(lesson.sample(config.input_size)))
         start_encoder(model.encoder, recipe.start, data, images, recipe.seed)  # type: ignore[arg-type]
     return model
 
 
 def _optimizer(model: nn.Module, distiller: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW; no decay on biases, norms and steps of quantisation, a lower rate for a started encoder."""
-    groups = []
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in (*model.named_parameters(), *distiller.named_parameters()):
         scale = recipe.encoder_rate if recipe.start and name.startswith("encoder") else 1.0
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        groups.append({"params": [parameter], "scale": scale, "weight_decay": decay})
-    return torch.optim.AdamW(groups, lr=recipe.rate)
+        groups.setdefault((scale, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": group, "scale": scale, "weight_decay": decay} for (scale, decay), group in groups.items()],
+        lr=recipe.rate,
+    )
 
 
 @torch.no_grad()
 def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    for mine, theirs in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if mine.is_floating_point():
-            mine.lerp_(theirs, 1 - decay)
-        else:
-            mine.copy_(theirs)
+    pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
+    numbers, counts = ([p for p in pairs if p[0].is_floating_point() == kind] for kind in (True, False))
+    # All tensors in one call: one by one they would take a GPU longer to start than to compute.
+    torch._foreach_lerp_([mine for mine, _ in numbers], [theirs for _, theirs in numbers], 1 - decay)
+    for mine, theirs in counts:
+        mine.copy_(theirs)
 
 
 def _finish(lesson: Lesson, model: nn.Module, out: Path) -> Path:
     """Write the averaged weights in half precision and measure exactly those on the evaluation split."""
-    recipe = lesson.recipe
+    recipe, config = lesson.recipe, lesson.config()
+    lesson.finish(model, torch_predict(model.eval(), config))
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()}
     path = out / f"{recipe.model}.safetensors"
     save_file(tensors, path)
     model.load_state_dict({key: value.float() for key, value in tensors.items()})
-    config = lesson.config()
     scores = lesson.measure(torch_predict(model.eval(), config), config)
     entry = {
         "weights": path.name,

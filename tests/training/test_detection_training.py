@@ -23,6 +23,7 @@ from perception.tasks import anchors as coding  # noqa: E402
 from perception.tasks.detection import parse  # noqa: E402
 from perception.tasks.geometry import Fit  # noqa: E402
 from perception.tasks.image import Image, preprocess  # noqa: E402
+from perception.training import detection  # noqa: E402
 from perception.training import train as loop  # noqa: E402
 from perception.training.box_data import BoxAugmentation, BoxMixture, augment, evened, turned  # noqa: E402
 from perception.training.box_losses import (  # noqa: E402
@@ -128,6 +129,8 @@ def test_detection_losses_as_worked_out() -> None:
     assert box.item() == pytest.approx((0.125 + 2.5) / 4 / 2, rel=1e-4)
     half = 0.25 * np.log(2)  # of every output: 0.5^2 * -log 0.5
     assert classes.item() == pytest.approx((2 * 0.75 + 7 * 0.25) * half / 2, rel=1e-4)
+    unsure = boxes, labels, torch.tensor([[0.5, 1.0, 1.0]]), *rest[3:]
+    assert detection_losses(codes, logits, *unsure)[0].item() == pytest.approx(0.5 * 2.625 / 4 / 1.5, rel=1e-4)
     logits[0, 2] = 9.0
     assert detection_losses(codes, logits, *rest)[1] == classes
     logits[0, 3] = 9.0
@@ -315,6 +318,23 @@ def test_a_detector_learns_eight_images_and_parse_finds_their_boxes() -> None:
     assert found >= 13, f"{found} of 16"
 
 
+def test_scores_become_chances_and_boxes_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of boxes that score 0.7 half are right, of those that score 0.9 nine of ten: so the network says from now on."""
+    scores = np.repeat([0.7, 0.9], 1000)
+    right = np.arange(2000) % 1000 < np.repeat([500, 900], 1000)
+    monkeypatch.setattr(detection, "judge_boxes", lambda *_: (scores, right))
+    lesson = DetectionLesson(small_recipe(), mixture(1, objects=1), calibration=object())  # type: ignore[arg-type]
+    model = lesson.build().eval()
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        boxes, logits = model(images)
+        lesson.finish(model, lambda _: {})
+        same, chances = model(images)
+    odds = np.log([7 / 3, 9])
+    slope = np.log(9) / (odds[1] - odds[0])
+    assert torch.equal(same, boxes) and torch.allclose(chances, slope * (logits - odds[0]), rtol=0.02, atol=0.02)
+
+
 def test_a_recipe_says_only_what_its_task_knows(tmp_path: Path) -> None:
     good = (
         f"{{name: x, model: {MODEL}, labels: [a], data_licence: none, evaluate: e, sources: [{{path: p}}], "
@@ -370,7 +390,7 @@ def test_data_without_boxes_or_with_other_classes_is_refused(shapes: Path) -> No
     from tests.evaluation.test_nyu import make_folder
 
     make_folder(shapes / "nyu")
-    with pytest.raises(ValueError, match="nyu has no boxes"):
+    with pytest.raises(ValueError, match="nyu has no boxes of objects"):
         train(small_recipe(evaluate="nyu"), shapes, shapes / "out")
     with pytest.raises(ValueError, match="absent holds no known data set"):
         train(small_recipe(evaluate="absent"), shapes, shapes / "out")

@@ -21,7 +21,7 @@ from perception.models.registry import load_weights  # noqa: E402
 from perception.tasks.config import GREY  # noqa: E402
 from perception.tasks.geometry import Camera  # noqa: E402
 from perception.training import train as loop  # noqa: E402
-from perception.training.data import prefetch  # noqa: E402
+from perception.training.data import prefetch, prefetch_in_processes, vary_color  # noqa: E402
 from perception.training.depth import DepthLesson, DepthRecipe, DepthSource, DepthStage  # noqa: E402
 from perception.training.depth_data import Augmentation, Mixture, augment, evened  # noqa: E402
 from perception.training.losses import lens_loss, log_depth_loss, shown, squared_loss  # noqa: E402
@@ -182,7 +182,7 @@ def test_batches_depend_on_seed_and_step_only() -> None:
     mixture = Mixture([[frame()], [frame(96, 64)]], [0.5, 0.5], [None, None])
     one, again, other = (mixture.batch(step, 3, 4, (24, 32), FOCAL, Augmentation()) for step in (5, 5, 6))
     assert torch.equal(one[0], again[0]) and torch.equal(one[1], again[1]) and not torch.equal(one[0], other[0])
-    assert one[0].shape == (4, 3, 24, 32) and one[1].shape == (4, 1, 24, 32) and 0 <= one[0].min() <= one[0].max() <= 1
+    assert one[0].shape == (4, 3, 24, 32) and one[1].shape == (4, 1, 24, 32) and one[0].dtype == torch.uint8
 
 
 def rooms(*ends: float) -> list[RGBDFrame]:
@@ -237,6 +237,43 @@ def test_prefetch_keeps_order_and_passes_errors_on(workers: int) -> None:
     assert [next(batches), next(batches)] == [0, 1]
     with pytest.raises(ValueError, match="sample 2"):
         next(batches)
+
+
+def test_processes_keep_order_and_pass_errors_on() -> None:
+    def half(step: int) -> tuple[int, torch.Tensor]:
+        if step == 7:
+            raise ValueError("sample 7 is damaged")
+        return os.getpid(), torch.tensor(step / 2)
+
+    made = list(prefetch_in_processes(half, range(3, 7)))
+    assert [float(number) for _, number in made] == [1.5, 2, 2.5, 3] and os.getpid() not in {owner for owner, _ in made}
+    batches = prefetch_in_processes(half, range(6, 9))
+    assert float(next(batches)[1]) == 3
+    with pytest.raises(ValueError, match="sample 7 is damaged"):
+        next(batches)
+
+
+def test_colors_vary_as_described() -> None:
+    """One matrix gives what the steps give one after the other."""
+    image = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    for seed in range(5):
+        varied = vary_color(image, 0.4, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        brightness, contrast, saturation = 1 + 0.4 * rng.uniform(-1, 1, 3)
+        balance, gamma = 1 + 0.2 * rng.uniform(-1, 1, 3), 1 + 0.2 * rng.uniform(-1, 1)
+        pixels = (image / 255) ** gamma
+        grey = pixels.mean(axis=2, keepdims=True)
+        pixels = (grey + (pixels - grey) * saturation) * balance * brightness
+        pixels = np.clip(pixels.mean() + (pixels - pixels.mean()) * contrast, 0, 1) * 255
+        assert np.abs(varied - pixels).max() <= 0.51
+    third = 1 / 3  # of a turn: each primary becomes another, and greys stay
+
+    class Whole:
+        uniform = staticmethod(lambda low, high, count=None: 1.0 if count is None else np.zeros(count))
+
+    primaries = np.array([[[200, 0, 0], [0, 200, 0], [0, 0, 200], [80, 80, 80]]], np.uint8)
+    turned = vary_color(primaries, 0.0, Whole(), third)  # type: ignore[arg-type]
+    assert np.abs(turned[0].astype(int) - primaries[0, [1, 2, 0, 3]]).max() <= 1
 
 
 def folded_layers(rng: np.random.Generator, widths: tuple[int, ...]) -> list:
