@@ -23,6 +23,7 @@ from perception.tasks.config import ModelConfig
 from perception.tasks.decoders import SsdDecoder
 from perception.training.box_data import LEFT_OUT, BoxAugmentation, BoxMixture, evened
 from perception.training.box_losses import detection_losses
+from perception.training.imitation import EncoderTeacher, Imitation
 from perception.training.lesson import Forward, Lesson
 from perception.training.recipe import Recipe, Source
 
@@ -58,6 +59,11 @@ class DetectionRecipe(Recipe):
     """What an anchor with an object weighs in the classes' loss; one without weighs 1 - alpha. See `focal_loss`."""
     gamma: float = 2.0
     """How much less an answer counts the better it is."""
+    imitate: str = ""
+    """A trained network, registered or a .safetensors file as training writes it, whose encoder's features are learned
+    beside boxes and classes: those of a network that has seen more than boxes can teach."""
+    imitation: float = 1.0
+    """Weight of the loss of those features."""
     calibrate: str = ""
     """Data set by whose training split the trained network's scores become chances that a box is right. The order of
     boxes, and with it all average precision, stays; a score of 0.5 then means the same as of another detector."""
@@ -81,6 +87,8 @@ class DetectionLesson(Lesson[DetectionRecipe]):
     """
 
     recipe_class = DetectionRecipe
+    teacher: EncoderTeacher
+    imitation: Imitation
     workers = 2
     forks = True
 
@@ -131,7 +139,19 @@ class DetectionLesson(Lesson[DetectionRecipe]):
             codes, logits, boxes, labels, scores, anchors, decoder.coder, int(decoder.background), recipe.alpha,
             recipe.gamma,
         )  # fmt: skip
-        return recipe.box * of_boxes + of_classes
+        loss = recipe.box * of_boxes + of_classes
+        if recipe.imitate:
+            with self.autocast(images.device):
+                features = self.teacher(images)
+            loss = loss + recipe.imitation * self.imitation(features)
+        return loss
+
+    def teach(self, model: nn.Module) -> nn.Module:
+        if not self.recipe.imitate:
+            return super().teach(model)
+        self.teacher = EncoderTeacher(self.recipe.imitate)
+        self.imitation = Imitation(model, self.teacher.channels)
+        return self.imitation
 
     def options(self) -> dict[str, Any]:
         return {"labels": self.recipe.labels}

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.hooks import RemovableHandle
 from tqdm import tqdm
 
 from perception.engines.store import write_atomically
@@ -28,17 +27,14 @@ from perception.models import create_model, model_config
 from perception.tasks.geometry import Camera, Fit
 from perception.tasks.image import resize
 from perception.training.data import Normalize
+from perception.training.imitation import Imitation, watch
 from perception.training.losses import (
     NEAREST,
     Alignment,
     affine_invariant_loss,
-    feature_loss,
     output_loss,
     shown,
 )
-
-LEVELS = 3
-"""Features of stride 8, 16 and 32 are distilled; shallower ones hold little that ImageNet weights lack."""
 
 Form = Literal["depth", "inverse"]
 
@@ -99,21 +95,9 @@ class MetricTeacher:
         return metres * self.scale, tuple(self.features)
 
 
-def watch(module: nn.Module) -> tuple[list[torch.Tensor], RemovableHandle]:
-    """A list that always holds what `module` returned last, and the handle that ends this."""
-    seen: list[torch.Tensor] = []
-
-    def keep(_module: nn.Module, _inputs: Any, outputs: Sequence[torch.Tensor]) -> None:
-        seen[:] = outputs
-
-    return seen, module.register_forward_hook(keep)
-
-
 class Distiller(nn.Module):
-    """The losses of distillation. Its parameters are the adaptors alone; the teacher is neither saved nor trained.
-
-    Build it after all copies of the student are made: a copy would report its features here too. `remove` ends the
-    watch over the student.
+    """The losses of distillation. Its parameters are those of `Imitation`, which see for when to build it; the teacher
+    is neither saved nor trained.
 
     Args:
         student: with `encoder` as models register it, where features are distilled.
@@ -123,16 +107,13 @@ class Distiller(nn.Module):
     def __init__(self, student: nn.Module, distillation: Distillation, focal: tuple[float, float]) -> None:
         super().__init__()
         self.distillation = distillation
-        self.adaptors = nn.ModuleList()
         self._teacher: MetricTeacher | None = None
-        self._watch: RemovableHandle | None = None
+        self.imitation: Imitation | None = None
         if not distillation.teacher:
             return
         self._teacher = MetricTeacher(distillation.teacher, focal)
         if distillation.features:
-            self._features, self._watch = watch(student.encoder)  # type: ignore[arg-type]
-            channels = [network.encoder.channels[-LEVELS:] for network in (student, self._teacher.network)]  # type: ignore[union-attr, index]
-            self.adaptors.extend(nn.Conv2d(mine, theirs, 1) for mine, theirs in zip(*channels, strict=True))
+            self.imitation = Imitation(student, self._teacher.network.encoder.channels)  # type: ignore[union-attr, arg-type]
 
     def forward(self, images: torch.Tensor, depths: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """The weighted sum of the losses, to be called right after the student has made `prediction`.
@@ -148,10 +129,8 @@ class Distiller(nn.Module):
             metres, features = self._teacher(images)
             metres = metres * shown(images, (metres.shape[2], metres.shape[3]))
             loss = loss + settings.output * output_loss(prediction, metres)
-            if self.adaptors:
-                pairs = zip(self.adaptors, self._features[-LEVELS:], features[-LEVELS:], strict=True)
-                losses = [feature_loss(adapt(mine.float()), theirs) for adapt, mine, theirs in pairs]
-                loss = loss + settings.features * torch.stack(losses).mean()
+            if self.imitation:
+                loss = loss + settings.features * self.imitation(features)
         relative = depths < 0
         if settings.relative and relative.any():
             inverse = 1 / prediction.clamp_min(NEAREST)
@@ -162,8 +141,8 @@ class Distiller(nn.Module):
 
     def remove(self) -> None:
         """Leave the student as it was."""
-        if self._watch:
-            self._watch.remove()
+        if self.imitation:
+            self.imitation.remove()
 
 
 class RelativeTeacher:

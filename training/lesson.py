@@ -58,6 +58,11 @@ class Lesson(ABC, Generic[AnyRecipe]):
     ) -> torch.Tensor:
         """The loss of a batch, all on one device; `forward` runs `model`."""
 
+    def autocast(self, device: torch.device | str) -> torch.autocast:
+        """The arithmetic of the run: bfloat16 where a recipe asks for it, and always on a GPU."""
+        kind = torch.device(device).type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.recipe.bfloat16 or kind != "cpu")
+
     @abstractmethod
     def measure(self, predict: Predict, config: ModelConfig) -> dict[str, float]:
         """Accuracy on the recipe's evaluation split."""

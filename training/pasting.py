@@ -140,12 +140,20 @@ def _turned(
     size = tuple(int(side) for side in np.ceil(reach).clip(1))
     smooth = cv2.GaussianBlur(patch, (0, 0), 0.4 / scale) if scale < 0.7 else patch
     patch = cv2.warpAffine(smooth, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    cover = cv2.warpAffine(cover, matrix, size, flags=cv2.INTER_LINEAR)
+    turned = cv2.warpAffine(cover, matrix, size, flags=cv2.INTER_LINEAR)
     if angle == 0:
-        return patch, cover, box * scale
+        return patch, turned, box * scale
+    tight = _bounds(turned)
+    if tight is None:  # thinner than a pixel
+        corners = matrix @ np.array([[box[0], box[2], box[2], box[0]], [box[1], box[1], box[3], box[3]], [1, 1, 1, 1]])
+        return patch, turned, np.concatenate([corners.min(axis=1), corners.max(axis=1)])
+    # People draw boxes with some room around things, and what is pasted must not teach otherwise.
+    room = scale * np.abs(box - _bounds(cover)).mean()
+    return patch, turned, tight + (-room, -room, room, room)
+
+
+def _bounds(cover: np.ndarray) -> np.ndarray | None:
+    """x1, y1, x2, y2 around what is covered by more than half; None where nothing is."""
     inside = cover > 0.5
     x, y = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
-    if not len(x):  # thinner than a pixel
-        corners = matrix @ np.array([[box[0], box[2], box[2], box[0]], [box[1], box[1], box[3], box[3]], [1, 1, 1, 1]])
-        return patch, cover, np.concatenate([corners.min(axis=1), corners.max(axis=1)])
-    return patch, cover, np.array([x[0], y[0], x[-1] + 1, y[-1] + 1], float)
+    return np.array([x[0], y[0], x[-1] + 1, y[-1] + 1], float) if len(x) else None

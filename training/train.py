@@ -108,9 +108,9 @@ class Run:
         self.frozen.eval()
         if step < self.recipe.frozen_norms:
             fix_norms(self.model if self.recipe.weights else self.model.encoder)  # type: ignore[arg-type]
-        images, *truth = (part.to(self.device, non_blocking=True) for part in (images, *truth))
+        images, *rest = (part.to(self.device, non_blocking=True) for part in (images, *truth))
         images = to_unit(images).contiguous(memory_format=torch.channels_last)
-        loss = self.lesson.loss(step, self.model, self._forward, images, *truth)
+        loss = self.lesson.loss(step, self.model, self._forward, images, *rest)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -119,8 +119,7 @@ class Run:
         return loss.detach()
 
     def _forward(self, images: torch.Tensor) -> Any:
-        bfloat16 = self.recipe.bfloat16 or self.device != "cpu"
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=bfloat16):
+        with self.lesson.autocast(self.device):
             outputs = self.model(self.normalize(images))
         return tuple(output.float() for output in outputs) if isinstance(outputs, tuple) else outputs.float()
 

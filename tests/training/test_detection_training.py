@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from perception.training.box_losses import (  # noqa: E402
     encode,
     focal_loss,
 )
+from perception.training.data import to_unit  # noqa: E402
 from perception.training.detection import DetectionLesson, DetectionRecipe, DetectionSource  # noqa: E402
 from perception.training.reading import RECIPES, load_recipe  # noqa: E402
 from perception.training.recipe import Stage  # noqa: E402
@@ -316,6 +318,39 @@ def test_a_detector_learns_eight_images_and_parse_finds_their_boxes() -> None:
         right = coding.pairwise_iou(frame.boxes, seen.boxes) > 0.5
         found += int((right & (frame.labels[:, None] == seen.labels)).any(axis=1).sum())
     assert found >= 13, f"{found} of 16"
+
+
+def test_an_encoder_learns_a_trained_ones_features(shapes: Path) -> None:
+    """Of other widths and strides' channels; the teacher stays as it is, and untrained ones are refused."""
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed; accuracy of boxes is measured with it")
+    trained = str(train(small_recipe(stages=(Stage(1, (64, 64), 2),)), shapes, shapes / "teacher"))
+    recipe = small_recipe(
+        model="mobiledet_cpu", imitate=trained, imitation=2.0, rate=5e-3, stages=(Stage(8, (64, 64), 2),)
+    )
+    lesson = DetectionLesson.open(recipe, shapes, shapes)
+    torch.manual_seed(0)
+    run = Run(lesson, lesson.build(), "cpu")
+    channels = create_model(trained).encoder.channels[-3:]
+    assert [(a.in_channels, a.out_channels) for a in run.distiller.adaptors] == list(
+        zip(run.model.encoder.channels[-3:], channels, strict=True)
+    )
+    kept = copy.deepcopy(lesson.teacher.encoder.state_dict())
+    batch = lesson.batch(0)
+
+    def unlikeness() -> float:
+        with torch.no_grad():
+            images = to_unit(batch[0])
+            run.model.eval()(run.normalize(images))
+            return run.distiller(lesson.teacher(images)).item()
+
+    before = unlikeness()
+    with_it = [run.step(step, *batch).item() for step in range(recipe.steps)]
+    assert unlikeness() < 0.8 * before and with_it[-1] < with_it[0]
+    assert all(
+        torch.equal(a, b) for a, b in zip(kept.values(), lesson.teacher.encoder.state_dict().values(), strict=True)
+    )
+    with pytest.raises(ValueError, match="mobiledet_cpu has no weights, so nothing can be learned from its features"):
+        Run(DetectionLesson.open(small_recipe(imitate="mobiledet_cpu"), shapes, shapes), lesson.build(), "cpu")
 
 
 def test_scores_become_chances_and_boxes_stay(monkeypatch: pytest.MonkeyPatch) -> None:

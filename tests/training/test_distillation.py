@@ -131,8 +131,8 @@ def test_feature_distillation_trains_adaptors_and_student_and_hides_the_teacher(
     distiller = Distiller(model, Distillation(teacher=str(data / "teacher.safetensors"), output=0, features=1), FOCAL)
     teacher = create_model(str(data / "teacher.safetensors"))
     pairs = list(zip(model.encoder.channels[-3:], teacher.encoder.channels[-3:], strict=True))
-    assert [(layer.in_channels, layer.out_channels) for layer in distiller.adaptors] == pairs
-    assert {name.split(".")[0] for name in distiller.state_dict()} == {"adaptors"}
+    assert [(layer.in_channels, layer.out_channels) for layer in distiller.imitation.adaptors] == pairs
+    assert {name.split(".")[0] for name in distiller.state_dict()} == {"imitation"}
     assert len(list(distiller.parameters())) == 6
     images = torch.rand(2, 3, 64, 64)
     optimizer = torch.optim.Adam([*model.encoder.parameters(), *distiller.parameters()], lr=2e-3)

@@ -1,0 +1,85 @@
+"""Features that a student's encoder learns from a teacher's: every place of every image teaches, labelled or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from perception.models import create_model, model_config
+from perception.training.data import Normalize
+from perception.training.losses import feature_loss
+
+LEVELS = 3
+"""Features of stride 8, 16 and 32 are learned; shallower ones hold little that ImageNet weights lack."""
+
+
+def watch(module: nn.Module) -> tuple[list[torch.Tensor], RemovableHandle]:
+    """A list that always holds what `module` returned last, and the handle that ends this."""
+    seen: list[torch.Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: Any, outputs: Sequence[torch.Tensor]) -> None:
+        seen[:] = outputs
+
+    return seen, module.register_forward_hook(keep)
+
+
+class Imitation(nn.Module):
+    """How unlike a teacher's an encoder's features are. Its parameters are adaptors to the teacher's channels.
+
+    Build it after all copies of the student are made: a copy would report its features here too. `remove` ends the
+    watch over the student.
+
+    Args:
+        student: with `encoder` as models register it.
+        channels: of the teacher's features, stride by stride.
+    """
+
+    def __init__(self, student: nn.Module, channels: Sequence[int]) -> None:
+        super().__init__()
+        self._features, self._watch = watch(student.encoder)  # type: ignore[arg-type]
+        pairs = zip(student.encoder.channels[-LEVELS:], channels[-LEVELS:], strict=True)  # type: ignore[union-attr, index]
+        self.adaptors = nn.ModuleList(nn.Conv2d(mine, theirs, 1) for mine, theirs in pairs)
+
+    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The mean of `feature_loss` over levels, to be called right after the student has seen the images.
+
+        Args:
+            features: the teacher's, of the same images.
+        """
+        pairs = zip(self.adaptors, self._features[-LEVELS:], features[-LEVELS:], strict=True)
+        return torch.stack([feature_loss(adapt(mine.float()), theirs.float()) for adapt, mine, theirs in pairs]).mean()
+
+    def remove(self) -> None:
+        """Leave the student as it was."""
+        self._watch.remove()
+
+
+class EncoderTeacher:
+    """The encoder of a trained network, frozen, in eval mode, with its own normalisation.
+
+    Raises:
+        ValueError: a model without weights.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.config = model_config(model)
+        if not self.config.weights:
+            raise ValueError(f"{model} has no weights, so nothing can be learned from its features; name a trained one")
+        self.normalize = Normalize(self.config)
+        self.encoder: nn.Module = create_model(model).encoder.requires_grad_(False).eval()  # type: ignore[assignment, union-attr, operator]
+
+    @property
+    def channels(self) -> Sequence[int]:
+        """Of its features."""
+        return self.encoder.channels  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def __call__(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Features of images, RGB in [0, 1], (N, 3, H, W)."""
+        images = images if self.config.color == "rgb" else images.flip(1)
+        features: Sequence[torch.Tensor] = self.encoder.to(images.device)(self.normalize.to(images.device)(images))
+        return features
