@@ -22,8 +22,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--score", type=float, default=0.4, help="of a detector's boxes at least (default: %(default)s)"
     )
     parser.add_argument(
-        "--calibrate", type=Path, metavar="DATA",
-        help="data set with true boxes, by whose training split scores become chances that a box is right",
+        "--calibrate", metavar="DATA",
+        help="data set with true boxes, by whose training split scores, --score too, become chances of being right",
     )  # fmt: skip
     parser.add_argument("--limit", type=int, help="only so many photographs, drawn from all by --seed")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
     from perception.evaluation.confidence import Confidence, judge_boxes
     from perception.evaluation.contenders import Contender, obtain
-    from perception.evaluation.datasets import open_boxes
+    from perception.evaluation.datasets import as_boxes, data_root, find_dataset
     from perception.evaluation.labels import find_photographs, label, label_boxes, training_camera, used_labels
     from perception.evaluation.rgbd_folder import RGBDWriter
     from perception.evaluation.yolo import YoloWriter
@@ -55,14 +55,17 @@ def run(args: argparse.Namespace) -> int:
         writer: YoloWriter | RGBDWriter
         if config.task == "detection":
             labels = [config.labels[place] for place in used_labels(config)]
-            writer = YoloWriter(Path(args.out), labels, args.licence, command)
             confidence = None
             if args.calibrate:
-                confidence = Confidence.fit(*judge_boxes(engine.run, config, open_boxes(args.calibrate, "train")))
-                print(f"a score of {confidence.middle:.2f} is right every other time, of", end=" ")
-                print(f"{confidence.score_of(0.9):.2f} nine times of ten", flush=True)
+                true = as_boxes(find_dataset(args.calibrate, data_root(), "train"))
+                confidence = Confidence.fit(*judge_boxes(engine.run, config, true))
+                even, sure = (confidence.score_of(chance) for chance in (0.5, 0.9))
+                print(f"of boxes that score {even:.2f} half are right, of {sure:.2f} nine of ten", flush=True)
+            writer = YoloWriter(Path(args.out), labels, args.licence, command)
             broken = label_boxes(engine.run, config, progress, writer, args.score, confidence)
         else:
+            if args.calibrate:
+                raise ValueError(f"--calibrate is for the scores of boxes, and {config.name} gives {config.task}")
             writer = RGBDWriter(args.out, training_camera(config), 1.0, args.licence, command, compression=1)
             broken = label(engine.run, config, progress, writer)
     for path in broken:

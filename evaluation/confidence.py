@@ -4,16 +4,16 @@ box that is nearly always right and one that is mostly wrong, and a network that
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 from perception.engines.acceptance import Predict
-from perception.evaluation.assessment import Sample
 from perception.evaluation.boxes import BoxDataset
 from perception.evaluation.detection import DetectionAssessment, evaluate
 from perception.tasks.config import ModelConfig
+from perception.tasks.decoders import logit
 
 LEAST = 0.02
 """Boxes that score less tell nothing more, and are many."""
@@ -32,8 +32,8 @@ class Confidence:
         return np.asarray(1 / (1 + np.exp(-self.slope * (scores - self.middle))))
 
     def score_of(self, chance: float) -> float:
-        """The score with which a box is right as often as this; at least 0."""
-        return max(0.0, self.middle + math.log(chance / (1 - chance)) / self.slope)
+        """The score with which a box is right as often as this: at least 0, but more than 1 where none is."""
+        return max(0.0, self.middle + logit(chance) / self.slope)
 
     @classmethod
     def fit(cls, scores: np.ndarray, right: np.ndarray) -> Confidence:
@@ -75,8 +75,9 @@ def judge_boxes(predict: Predict, config: ModelConfig, dataset: BoxDataset) -> t
         ValueError: pycocotools is missing.
     """
     assessment = DetectionAssessment(score_threshold=LEAST, shared_classes=True)
-    infer = assessment.inference(predict, config, dataset)
-    rows = [assessment.measure(Sample(frame, infer(frame)), None, dataset, infer) for frame in dataset]
-    matches = [(match.score, match.hit[0], ~match.skipped[0]) for match in evaluate(rows).matches]
-    scores, right, counted = (np.concatenate(part) for part in zip(*matches, strict=True))
-    return scores[counted], right[counted]
+    frames = tqdm(dataset, desc="judge boxes", leave=False)
+    matches = evaluate(assessment.rows(predict, config, dataset, frames)).matches
+    counted = [~match.skipped[0] for match in matches]
+    scores = [match.score[kept] for match, kept in zip(matches, counted, strict=True)]
+    right = [match.hit[0][kept] for match, kept in zip(matches, counted, strict=True)]
+    return np.concatenate([np.empty(0), *scores]), np.concatenate([np.empty(0, bool), *right])

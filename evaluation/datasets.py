@@ -18,7 +18,7 @@ from perception.evaluation.voc import VocBoxes, find_list
 from perception.evaluation.yolo import YoloBoxes
 from perception.tasks.resources import share
 
-__all__ = ["Dataset", "data_hash", "data_root", "find_dataset", "open_boxes", "open_dataset"]
+__all__ = ["Dataset", "as_boxes", "data_hash", "data_root", "find_dataset", "open_dataset"]
 
 NAMES = {"nyu": "nyu_depth_v2", "seven_scenes": "seven_scenes_redkitchen"}
 """Short names of folders below the data root."""
@@ -91,15 +91,16 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None) ->
     raise ValueError(f"{path} holds no known data set; accepted: {ACCEPTED}")
 
 
-def open_boxes(path: Path, split: str = "eval") -> BoxDataset:
-    """The data set of boxes at `path`; see `open_dataset`.
+def as_boxes(dataset: Dataset[Any]) -> BoxDataset:
+    """The data set, if it is one of boxes.
 
     Raises:
-        ValueError: there is none, or one of something else.
+        ValueError: it is one of something else.
     """
-    dataset = open_dataset(path, split)
     if not isinstance(dataset, BoxDataset):
-        raise ValueError(f"{path} has no boxes of objects; a data set as COCO's, VOC's or YOLO's is needed here")
+        raise ValueError(
+            f"{dataset.name} has no boxes of objects; one as COCO's, VOC's or YOLO's is needed here"
+        )
     return dataset
 
 

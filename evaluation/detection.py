@@ -116,7 +116,7 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
     @classmethod
     def from_arguments(cls, args: argparse.Namespace) -> DetectionAssessment:
         """See `Assessment`."""
-        _average_precision()
+        average_precision()
         return cls(args.score_threshold, args.iou_threshold, args.most, args.shared_classes, args.classes)
 
     def options(self) -> dict[str, Any]:
@@ -228,12 +228,18 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
             found[f"{name}_ci95"] = _half_width(draws[0][name] - draws[1][name])
         return found
 
+    def rows(
+        self, predict: Predict, config: ModelConfig, dataset: Dataset[Any], frames: Iterable[BoxFrame]
+    ) -> list[Row]:
+        """What `measure` says of each frame."""
+        infer = self.inference(predict, config, dataset)
+        return [self.measure(Sample(frame, infer(frame)), None, dataset, infer) for frame in frames]
+
     def score(
         self, predict: Predict, config: ModelConfig, dataset: Dataset[Any], frames: Iterable[BoxFrame]
     ) -> dict[str, float]:
         """`Evaluation.metrics` and `frames`; mAP is NaN where nothing was found."""
-        infer = self.inference(predict, config, dataset)
-        rows = [self.measure(Sample(frame, infer(frame)), None, dataset, infer) for frame in frames]
+        rows = self.rows(predict, config, dataset, frames)
         if not rows:
             raise ValueError("the data set is empty; nothing to evaluate")
         evaluation = evaluate(rows)
@@ -310,7 +316,7 @@ def _labels(dataset: Dataset[Any]) -> tuple[str, ...]:
     return labels
 
 
-def _average_precision() -> Any:
+def average_precision() -> Any:
     """The module of that name.
 
     Raises:
@@ -335,7 +341,7 @@ def evaluate(rows: Sequence[Row]) -> Evaluation:
             break
     else:
         _recent[REMEMBERED - 1 :] = []
-        _recent.insert(0, (good, _average_precision().Evaluation(good)))
+        _recent.insert(0, (good, average_precision().Evaluation(good)))
     return _recent[0][1]
 
 

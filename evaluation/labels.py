@@ -98,7 +98,10 @@ def label_boxes(
         confidence: what the detector's scores are worth, which then stands for them; `score` too is meant so.
     """
     used, broken = used_labels(config), []
-    score = confidence.score_of(score) if confidence else score
+    if confidence:
+        asked, score = score, confidence.score_of(score)
+        if score > 1:
+            raise ValueError(f"no box of {config.name} is right {asked:.0%} of the time; ask for less")
     if isinstance(config.decoder, FoundDecoder) and score < config.decoder.least:
         raise ValueError(
             f"{config.name}'s engine itself drops what scores less than {config.decoder.least:g}; ask for no "

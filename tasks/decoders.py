@@ -312,7 +312,7 @@ def _select(raw: np.ndarray, score: str, background: bool, least: float, classes
         raw = np.exp(raw - raw.max(1, keepdims=True))
         raw = raw / raw.sum(1, keepdims=True)
     # Few outputs pass: the sigmoid of those suffices. NumPy finds them in one row ten times as fast as in many.
-    places = np.flatnonzero(raw >= (_logit(least) if score == "sigmoid" else least))
+    places = np.flatnonzero(raw >= (logit(least) if score == "sigmoid" else least))
     owners, found = np.divmod(places, raw.shape[1])
     scores = raw.ravel()[places]
     if background:
@@ -326,7 +326,8 @@ def _select(raw: np.ndarray, score: str, background: bool, least: float, classes
     return Candidates(owners, found, np.clip(scores, least, 1).astype(np.float32))  # rounding may leave one below
 
 
-def _logit(share: float) -> float:
+def logit(share: float) -> float:
+    """Whose sigmoid is `share`; infinite for 0 and 1, and for what lies beyond."""
     if 0 < share < 1:
         return math.log(share / (1 - share))
     return -math.inf if share <= 0 else math.inf

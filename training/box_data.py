@@ -15,11 +15,10 @@ from perception.tasks.anchors import area
 from perception.tasks.config import GREY
 from perception.training.box_losses import IGNORED, NOTHING
 from perception.training.data import stack_images, vary_color
-from perception.training.pasting import paste
+from perception.training.pasting import TRIES, paste
 
 COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 """Of which share of some object a crop must show, one of these is drawn; MobileDets were trained with the same."""
-TRIES = 20
 VISIBLE = 0.3
 """An object of which a crop shows less, or not the centre, need not be found there."""
 SMALLEST = 2.0
@@ -65,9 +64,13 @@ class BoxAugmentation:
     is."""
 
     def __post_init__(self) -> None:
-        for name in ("crop", "expand", "turn", "mosaic", "smallest", "color", "hue"):
+        for name in ("crop", "expand", "turn", "mosaic", "smallest", "color"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share and must lie between 0 and 1")
+        if not 0 <= self.hue <= 0.5:
+            raise ValueError(f"hue is {self.hue}; it is in turns, and 0.5 reaches all colours")
+        if self.paste < 0:
+            raise ValueError(f"paste is {self.paste}; it is a number of objects, 0 or more")
         for name in ("aspect", "largest"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a factor and must be 1 or more")

@@ -96,22 +96,34 @@ def prefetch_in_processes(make: Callable[[int], Batch], steps: Sequence[int]) ->
 
     The processes are forked, so that they share what the data set has in memory; nothing in `make` may hold threads.
     """
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # now: a fork has no threads, and would wait for those of OpenCV's pool without end
     loader = DataLoader(
-        _Made(make), batch_size=None, sampler=steps, num_workers=os.cpu_count() or 1,
+        _Made(make), batch_size=None, sampler=steps, num_workers=len(os.sched_getaffinity(0)),
         pin_memory=torch.cuda.is_available(), multiprocessing_context="fork",
     )  # fmt: skip
-    batches = iter(loader)
-    cv2.setNumThreads(threads)
-    return batches
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # now: a fork has no threads, and would wait for those of OpenCV's pool without end
+    try:
+        batches = iter(loader)
+    finally:
+        cv2.setNumThreads(threads)
+    return _checked(batches)
 
 
-class _Made(Dataset[Batch], Generic[Batch]):
-    """What `make` gives for a step, as the data set that a loader wants."""
+def _checked(batches: Iterator[Batch | Exception]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
+
+
+class _Made(Dataset["Batch | Exception"], Generic[Batch]):
+    """What `make` gives for a step, as the data set that a loader wants, which would bury an error in a traceback."""
 
     def __init__(self, make: Callable[[int], Batch]) -> None:
         self.make = make
 
-    def __getitem__(self, step: int) -> Batch:
-        return self.make(step)
+    def __getitem__(self, step: int) -> Batch | Exception:
+        try:
+            return self.make(step)
+        except Exception as error:
+            return error

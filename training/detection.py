@@ -15,8 +15,8 @@ from tqdm import tqdm
 from perception.engines.acceptance import Predict
 from perception.evaluation.boxes import BoxDataset
 from perception.evaluation.confidence import Confidence, judge_boxes
-from perception.evaluation.datasets import open_boxes
-from perception.evaluation.detection import DetectionAssessment
+from perception.evaluation.datasets import as_boxes, open_dataset
+from perception.evaluation.detection import DetectionAssessment, average_precision
 from perception.models import create_model, model_config
 from perception.tasks.anchors import corners
 from perception.tasks.config import ModelConfig
@@ -62,11 +62,12 @@ class DetectionRecipe(Recipe):
     imitate: str = ""
     """A trained network, registered or a .safetensors file as training writes it, whose encoder's features are learned
     beside boxes and classes: those of a network that has seen more than boxes can teach."""
-    imitation: float = 1.0
-    """Weight of the loss of those features."""
+    features: float = 1.0
+    """Weight of their loss."""
     calibrate: str = ""
     """Data set by whose training split the trained network's scores become chances that a box is right. The order of
-    boxes, and with it all average precision, stays; a score of 0.5 then means the same as of another detector."""
+    boxes, and with it all average precision, stays; a score of 0.5 then means about the same as of another detector.
+    The chances are too good by as much as the network does better where it was trained."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,6 +107,7 @@ class DetectionLesson(Lesson[DetectionRecipe]):
 
     @classmethod
     def open(cls, recipe: DetectionRecipe, data: Path, out: Path) -> DetectionLesson:
+        average_precision()  # what is measured with in the end
         evaluation = _open(data / recipe.evaluate, "eval", recipe)
         datasets = [_open(data / source.path, source.split, recipe) for source in recipe.sources]
         numbers = {name: place for place, name in enumerate(recipe.labels)}
@@ -118,6 +120,8 @@ class DetectionLesson(Lesson[DetectionRecipe]):
         ]
         mixture = BoxMixture(datasets, [source.share for source in recipe.sources], chances, places)
         calibration = _open(data / recipe.calibrate, "train", recipe) if recipe.calibrate else None
+        if calibration and not set(calibration.labels) & set(recipe.labels):
+            raise ValueError(f"calibrate: {recipe.calibrate} has none of the classes of the recipe's labels")
         return cls(recipe, mixture, evaluation, calibration)
 
     def batch(self, step: int) -> tuple[torch.Tensor, ...]:
@@ -143,7 +147,7 @@ class DetectionLesson(Lesson[DetectionRecipe]):
         if recipe.imitate:
             with self.autocast(images.device):
                 features = self.teacher(images)
-            loss = loss + recipe.imitation * self.imitation(features)
+            loss = loss + recipe.features * self.imitation(features)
         return loss
 
     def teach(self, model: nn.Module) -> nn.Module:
@@ -184,7 +188,12 @@ class DetectionLesson(Lesson[DetectionRecipe]):
         if self.calibration is None:
             return
         scores, right = judge_boxes(predict, self.config(), self.calibration)
-        confidence = Confidence.fit(np.log(scores / (1 - scores)), right)
+        scores = scores.clip(1e-6, 1 - 1e-6)  # float32 has a sigmoid of 1
+        try:
+            confidence = Confidence.fit(np.log(scores / (1 - scores)), right)
+        except ValueError as error:
+            tqdm.write(f"scores stay as they are: {error}")
+            return
         for layer in model.class_layers:  # type: ignore[union-attr]
             layer.weight *= confidence.slope
             layer.bias.sub_(confidence.middle).mul_(confidence.slope)
@@ -216,7 +225,7 @@ def _open(path: Path, split: str, recipe: DetectionRecipe) -> BoxDataset:
     Raises:
         ValueError: it has none, or classes that are not among the labels.
     """
-    dataset = open_boxes(path, split)
+    dataset = as_boxes(open_dataset(path, split))
     unknown = [name for name in dataset.labels if name not in recipe.labels]
     if unknown and recipe.others == "refuse":
         raise ValueError(

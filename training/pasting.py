@@ -13,31 +13,41 @@ from perception.evaluation.frames import BoxFrame
 from perception.tasks.anchors import area, pairwise_common
 
 TRIES = 20
+"""Random places or crops that are tried before one goes without."""
 RIM = 0.15
 """Of the ground around a box, as a share of the box's longer side, what is looked at and where it fades."""
 HIDDEN = 0.2
-"""Of the box of an object, the largest share that what is pasted may lie on."""
+"""Of the box of an object, the largest share that each pasted box may lie on."""
 SCALES = 0.4, 2.0
+"""How large what is pasted is beside what it was, at least and at most."""
 LARGEST = 0.7
 """A pasted object's longest side, as a share of the frame's shorter one, at most."""
 GROUND, OBJECT = 3.0, 5.0
-"""Standard deviations from the ground's color up to which a pixel is ground, and from which on it is not."""
+"""Standard deviations from the ground's colour up to which a pixel is ground, and from which on it is not."""
 FINEST = 64
 """Pixels of the longer side at which ground is told from object: enough for an outline."""
+NOISE = 2.0
+"""Standard deviation, in grey levels, that a camera gives ground which is all alike."""
+LEAST_GROUND = 8
+"""Pixels of ground that must be seen around an object."""
+CLOSED = 0.04
+"""Gaps in an object that are closed, as a share of its longer side to each side."""
 FILLED = 0.12, 0.97
 """The share of its box that an object fills. Less or more means that it was not told from its ground."""
 
 
 def paste(frame: BoxFrame, other: BoxFrame, rng: np.random.Generator) -> BoxFrame:
-    """The frame with one object of another on it, of another size and at any angle.
+    """The frame with one object of another on it, of another size and at any angle; one that nothing else is near.
 
     Where the object cannot be told from its ground, it is laid down as it lies in its box, with a rim that fades. Where
     there is none, or no place where it hides little of the frame's own, the frame comes back as it is.
     """
-    whole = np.flatnonzero(~other.ignore)
-    if not len(whole):
+    # What else there is around an object would come with it, and without its box.
+    near = np.count_nonzero(pairwise_common(_rimmed(other.boxes), other.boxes), axis=1) > 1
+    alone = np.flatnonzero(~other.ignore & ~near)
+    if not len(alone):
         return frame
-    chosen = int(rng.choice(whole))
+    chosen = int(rng.choice(alone))
     patch, cover, box = _cut_out(other, other.boxes[chosen].astype(float))
     angle = 360 * rng.uniform() if cover is not None else 0.0
     if cover is None:
@@ -80,7 +90,7 @@ def paste(frame: BoxFrame, other: BoxFrame, rng: np.random.Generator) -> BoxFram
 def find_cover(patch: np.ndarray, box: np.ndarray) -> np.ndarray | None:
     """How much of each pixel is an object rather than the ground around it, float32 (H, W) from 0 to 1.
 
-    Ground is what has the colors that lie around the box, as far from their mean as they themselves are.
+    Ground is what has the colours that lie around the box, about as far from the median as these are.
 
     Args:
         patch: uint8 (H, W, 3) RGB, the object with ground around it.
@@ -91,31 +101,38 @@ def find_cover(patch: np.ndarray, box: np.ndarray) -> np.ndarray | None:
     """
     height, width = patch.shape[:2]
     shrink = min(1.0, FINEST / max(height, width))
-    small = cv2.resize(patch, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    columns, rows = (max(1, round(side * shrink)) for side in (width, height))
+    small = cv2.resize(patch, (columns, rows), interpolation=cv2.INTER_AREA)
     colors = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2Lab), (0, 0), 0.8).astype(np.float32)
-    outside = np.ones(small.shape[:2], bool)
+    outside = np.ones((rows, columns), bool)
     x1, y1, x2, y2 = np.round(box * shrink).astype(int)
     outside[max(0, y1) : y2, max(0, x1) : x2] = False
-    if outside.sum() < 8:
+    ground = colors[outside]
+    if len(ground) < LEAST_GROUND:
         return None
-    around = colors[outside] - np.median(colors[outside], axis=0)
-    spread = np.linalg.inv(np.cov(around.T) + 4 * np.eye(3))  # 4: a camera's noise, where ground is all alike
-    away = colors - np.median(colors[outside], axis=0)
+    spread = np.linalg.inv(np.cov(ground.T) + NOISE**2 * np.eye(3))
+    away = colors - np.median(ground, axis=0)
     distance = np.sqrt(np.einsum("hwi,ij,hwj->hw", away, spread, away))
     cover = np.clip((distance - GROUND) / (OBJECT - GROUND), 0, 1).astype(np.float32)
-    reach = 2 * max(1, round(0.04 * max(small.shape[:2]))) + 1
+    reach = 2 * max(1, round(CLOSED * max(rows, columns))) + 1
     cover = cv2.morphologyEx(cover, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     cover[outside] = 0
-    if not FILLED[0] <= cover.sum() / max(1, (~outside).sum()) <= FILLED[1]:
+    filled = cover.sum() / max(1, (~outside).sum())
+    if not FILLED[0] <= filled <= FILLED[1] or cover.max() <= 0.5:
         return None
     return np.asarray(cv2.resize(cover, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
+def _rimmed(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) with a rim of ground."""
+    rim = np.maximum(3.0, RIM * (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0))[:, None]
+    return boxes + np.concatenate([-rim, -rim, rim, rim], axis=1)
+
+
 def _cut_out(frame: BoxFrame, box: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """A box with a rim of its ground, what of it is object, and the box in it."""
-    rim = max(3.0, RIM * (box[2:] - box[:2]).max())
     height, width = frame.rgb.shape[:2]
-    x1, y1, x2, y2 = np.clip(np.round(box + (-rim, -rim, rim, rim)), 0, (width, height, width, height)).astype(int)
+    x1, y1, x2, y2 = np.clip(np.round(_rimmed(box[None])[0]), 0, (width, height, width, height)).astype(int)
     patch, box = frame.rgb[y1:y2, x1:x2], box - (x1, y1, x1, y1)
     return patch, find_cover(patch, box), box
 
@@ -137,12 +154,14 @@ def _turned(
     matrix = cv2.getRotationMatrix2D((columns / 2, rows / 2), angle, scale)
     reach = np.abs(matrix[:, :2]) @ (columns, rows)
     matrix[:, 2] += reach / 2 - (columns / 2, rows / 2)
+    by_centres = matrix.copy()  # OpenCV's coordinates are 0 in a pixel's middle, those of boxes at its edge
+    by_centres[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
     size = tuple(int(side) for side in np.ceil(reach).clip(1))
     smooth = cv2.GaussianBlur(patch, (0, 0), 0.4 / scale) if scale < 0.7 else patch
-    patch = cv2.warpAffine(smooth, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    turned = cv2.warpAffine(cover, matrix, size, flags=cv2.INTER_LINEAR)
+    patch = cv2.warpAffine(smooth, by_centres, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    turned = cv2.warpAffine(cover, by_centres, size, flags=cv2.INTER_LINEAR)
     if angle == 0:
-        return patch, turned, box * scale
+        return patch, turned, box * scale + np.tile(matrix[:, 2], 2)
     tight = _bounds(turned)
     if tight is None:  # thinner than a pixel
         corners = matrix @ np.array([[box[0], box[2], box[2], box[0]], [box[1], box[1], box[3], box[3]], [1, 1, 1, 1]])

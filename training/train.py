@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import math
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,12 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu") -> Path:
         prefetch_in_processes(lesson.batch, steps) if in_processes else prefetch(lesson.batch, steps, lesson.workers)
     )
     progress = tqdm(steps, initial=first, total=recipe.steps, desc=recipe.name)
-    losses = []
+    losses: deque[torch.Tensor] = deque(maxlen=LOGGED)
     with SummaryWriter(str(out)) as board, (out / "log.jsonl").open("a") as log:
         for step, batch in zip(progress, batches, strict=True):
             losses.append(run.step(step, *batch))
             if (step + 1) % LOGGED == 0 or step + 1 == recipe.steps:
-                line = {"loss": float(torch.stack(losses[-LOGGED:]).mean()), "rate": rate_at(recipe, step)}
+                line = {"loss": float(torch.stack(list(losses)).mean()), "rate": rate_at(recipe, step)}
                 progress.set_postfix(loss=f"{line['loss']:.3f}")
                 log.write(json.dumps({"step": step + 1} | line) + "\n")
                 log.flush()
@@ -139,10 +140,14 @@ class Run:
         if not path.is_file():
             return 0
         state = torch.load(path, weights_only=True, map_location="cpu")
+        strange = f"{path} belongs to another recipe or version of it; choose another --out or remove it"
         if state["recipe"] != self.recipe.identity:
-            raise ValueError(f"{path} belongs to another recipe or version of it; choose another --out or remove it")
-        for name in self.PARTS:
-            getattr(self, name).load_state_dict(state.get(name, {}))
+            raise ValueError(strange)
+        try:
+            for name in self.PARTS:
+                getattr(self, name).load_state_dict(state.get(name, {}))
+        except (ValueError, RuntimeError) as error:  # its parts have other names or shapes
+            raise ValueError(strange) from error
         return int(state["step"])
 
 
@@ -175,7 +180,7 @@ def torch_predict(model: nn.Module, config: ModelConfig) -> Predict:
 
     def predict(image: np.ndarray) -> Mapping[str, np.ndarray]:
         with torch.inference_mode():
-            outputs = model(normalize(torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255))
+            outputs = model(normalize(to_unit(torch.from_numpy(image).permute(0, 3, 1, 2))))
         tensors = outputs if isinstance(outputs, tuple) else (outputs,)
         return {output.name: tensor.numpy() for output, tensor in zip(config.outputs, tensors, strict=True)}
 

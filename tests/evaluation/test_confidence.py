@@ -10,11 +10,8 @@ from test_labels import BOXES, Teacher, halves, photograph
 
 from perception import engines
 from perception.cli.main import main
-from perception.evaluation.yolo import YoloBoxes
-
-pytest.importorskip("pycocotools", reason="pycocotools is not installed; boxes are judged with it")
-
 from perception.evaluation.confidence import Confidence, judge_boxes
+from perception.evaluation.yolo import YoloBoxes
 
 
 def test_the_curve_that_scores_follow_is_found_again() -> None:
@@ -25,7 +22,7 @@ def test_the_curve_that_scores_follow_is_found_again() -> None:
     assert found.slope == pytest.approx(12, rel=0.05) and found.middle == pytest.approx(0.43, abs=0.01)
     assert found.score_of(0.5) == pytest.approx(found.middle)
     assert found(np.array([found.score_of(0.9)])) == pytest.approx([0.9])
-    assert found.score_of(1e-9) == 0
+    assert found.score_of(1e-9) == found.score_of(0) == 0 and found.score_of(1) == np.inf
 
 
 def test_a_few_boxes_that_scores_divide_cleanly_give_a_finite_curve() -> None:
@@ -45,6 +42,7 @@ def test_scores_that_say_nothing_are_refused() -> None:
 @pytest.fixture
 def truth(tmp_path: Path) -> Path:
     """Left halves are black, as `halves` says with 0.9; right ones red, as it says with 0.5, in one image of four."""
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed; boxes are judged with it")
     folder = tmp_path / "truth"
     for number in range(8):
         photograph(folder / "images/train" / f"{number}.png", 64, 48)
@@ -74,9 +72,19 @@ def test_labels_carry_chances_instead_of_scores(
     photograph(tmp_path / "photos/1.png", 128, 48)
     command = ["label", str(tmp_path / "photos"), "--model", "boxes.onnx", "--calibrate", str(truth)]
     assert main([*command, "--out", str(tmp_path / "all"), "--score", "0.2"]) == 0
-    assert "is right every other time" in capsys.readouterr().out
+    assert "half are right" in capsys.readouterr().out
     (frame,) = YoloBoxes(tmp_path / "all", "train")
     assert frame.scores is not None and sorted(frame.scores) == pytest.approx([0.3, 0.85], abs=0.06)
     assert main([*command, "--out", str(tmp_path / "sure"), "--score", "0.4"]) == 0
     (frame,) = YoloBoxes(tmp_path / "sure", "train")
     assert frame.scores == pytest.approx([0.85], abs=0.06)
+    assert main([*command, "--out", str(tmp_path / "none"), "--score", "0.9999999"]) == 1
+    assert "no box of boxes is right 100% of the time; ask for less" in capsys.readouterr().err
+
+
+def test_a_detector_that_finds_nothing_cannot_be_judged(truth: Path) -> None:
+    silent = {"boxes": np.zeros((1, 2, 4), np.float32), "scores": np.zeros((1, 2, 3), np.float32)}
+    scores, right = judge_boxes(lambda _: silent, BOXES, YoloBoxes(truth, "train"))
+    assert len(scores) == len(right) == 0
+    with pytest.raises(ValueError, match="0 boxes are right and 0 wrong"):
+        Confidence.fit(scores, right)

@@ -325,7 +325,7 @@ def test_an_encoder_learns_a_trained_ones_features(shapes: Path) -> None:
     pytest.importorskip("pycocotools", reason="pycocotools is not installed; accuracy of boxes is measured with it")
     trained = str(train(small_recipe(stages=(Stage(1, (64, 64), 2),)), shapes, shapes / "teacher"))
     recipe = small_recipe(
-        model="mobiledet_cpu", imitate=trained, imitation=2.0, rate=5e-3, stages=(Stage(8, (64, 64), 2),)
+        model="mobiledet_cpu", imitate=trained, features=2.0, rate=5e-3, stages=(Stage(8, (64, 64), 2),)
     )
     lesson = DetectionLesson.open(recipe, shapes, shapes)
     torch.manual_seed(0)
@@ -365,6 +365,12 @@ def test_scores_become_chances_and_boxes_stay(monkeypatch: pytest.MonkeyPatch) -
         boxes, logits = model(images)
         lesson.finish(model, lambda _: {})
         same, chances = model(images)
+    monkeypatch.setattr(detection, "judge_boxes", lambda *_: (np.array([1.0, 0.9]), np.array([True, True])))
+    lesson.finish(model, lambda _: {})  # cannot tell, and so leaves them
+    assert torch.equal(model(images)[1], chances)
+    monkeypatch.setattr(detection, "judge_boxes", lambda *_: (np.array([1.0, 0.5]), np.array([True, False])))
+    lesson.finish(model, lambda _: {})
+    assert model(images)[1].isfinite().all()
     odds = np.log([7 / 3, 9])
     slope = np.log(9) / (odds[1] - odds[0])
     assert torch.equal(same, boxes) and torch.allclose(chances, slope * (logits - odds[0]), rtol=0.02, atol=0.02)
@@ -425,7 +431,7 @@ def test_data_without_boxes_or_with_other_classes_is_refused(shapes: Path) -> No
     from tests.evaluation.test_nyu import make_folder
 
     make_folder(shapes / "nyu")
-    with pytest.raises(ValueError, match="nyu has no boxes of objects"):
+    with pytest.raises(ValueError, match="has no boxes of objects"):
         train(small_recipe(evaluate="nyu"), shapes, shapes / "out")
     with pytest.raises(ValueError, match="absent holds no known data set"):
         train(small_recipe(evaluate="absent"), shapes, shapes / "out")

@@ -76,7 +76,7 @@ def test_an_object_comes_without_its_ground_and_its_box_fits(red: BoxFrame) -> N
     assert np.array_equal(sand.rgb, ground(SAND))
 
 
-def test_what_cannot_be_cut_out_comes_in_its_box(red: BoxFrame) -> None:
+def test_what_cannot_be_cut_out_comes_in_its_box() -> None:
     """An object of its ground's own color is laid down upright with what is around it, which fades."""
     hidden = frame(ground(GREY), (40, 30, 80, 60))
     for seed in range(10):
@@ -91,14 +91,19 @@ def test_there_may_be_nothing_to_paste_or_no_place(red: BoxFrame) -> None:
     sand = frame(ground(SAND))
     assert paste(sand, frame(ground(GREY)), rng) is sand
     assert paste(sand, dataclasses.replace(red, ignore=np.ones(1, bool)), rng) is sand
+    pair = dataclasses.replace(red, boxes=np.vstack([red.boxes, red.boxes + 20]), labels=np.array([2, 1]))
+    assert paste(sand, dataclasses.replace(pair, ignore=np.array([False, True])), rng) is sand  # it would come along
     strewn = frame(ground(SAND), *((x, y, x + 4, y + 4) for x in range(0, 120, 4) for y in range(0, 100, 4)))
     assert paste(strewn, red, rng) is strewn
 
 
 def test_a_teachers_doubt_goes_with_the_object(red: BoxFrame) -> None:
     unsure = dataclasses.replace(red, scores=np.array([0.5], np.float32))
-    both = paste(frame(ground(SAND), (2, 2, 30, 20)), unsure, np.random.default_rng(0))
+    sand = frame(ground(SAND), (2, 2, 30, 20))
+    both = paste(sand, unsure, np.random.default_rng(0))
     assert both.scores is not None and both.scores.tolist() == [1, 0.5]
+    both = paste(dataclasses.replace(sand, scores=np.array([0.25], np.float32)), red, np.random.default_rng(0))
+    assert both.scores is not None and both.scores.tolist() == [0.25, 1]
 
 
 def test_as_many_are_pasted_as_asked(red: BoxFrame) -> None:
