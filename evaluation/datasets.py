@@ -98,9 +98,7 @@ def as_boxes(dataset: Dataset[Any]) -> BoxDataset:
         ValueError: it is one of something else.
     """
     if not isinstance(dataset, BoxDataset):
-        raise ValueError(
-            f"{dataset.name} has no boxes of objects; one as COCO's, VOC's or YOLO's is needed here"
-        )
+        raise ValueError(f"{dataset.name} has no boxes of objects; one as COCO's, VOC's or YOLO's is needed here")
     return dataset
 
 

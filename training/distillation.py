@@ -26,8 +26,7 @@ from perception.evaluation.frames import Dataset, RGBDFrame
 from perception.models import create_model, model_config
 from perception.tasks.geometry import Camera, Fit
 from perception.tasks.image import resize
-from perception.training.data import Normalize
-from perception.training.imitation import Imitation, watch
+from perception.training.imitation import Imitation, TeacherInput, watch
 from perception.training.losses import (
     NEAREST,
     Alignment,
@@ -75,7 +74,7 @@ class MetricTeacher:
                 f"{model} cannot teach metric depth: it is for {self.config.task}, weights {self.config.weights!r}; "
                 "name a depth model with shipped weights or a .safetensors file that training wrote"
             )
-        self.normalize = Normalize(self.config)
+        self.normalize = TeacherInput(self.config)
         self.network = create_model(model).requires_grad_(False)
         self.features, _ = watch(self.network.encoder)  # type: ignore[arg-type]
         size = self.config.input_size
@@ -90,7 +89,6 @@ class MetricTeacher:
         """
         if images.shape[-2:] != self.config.input_size:
             images = F.interpolate(images, self.config.input_size, mode="bilinear", align_corners=False, antialias=True)
-        images = images if self.config.color == "rgb" else images.flip(1)
         metres = self.network.to(images.device)(self.normalize.to(images.device)(images))
         return metres * self.scale, tuple(self.features)
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from perception.models import create_model, model_config
+from perception.tasks.config import ModelConfig
 from perception.training.data import Normalize
 from perception.training.losses import feature_loss
 
@@ -58,6 +59,17 @@ class Imitation(nn.Module):
         self._watch.remove()
 
 
+class TeacherInput(Normalize):
+    """Images, RGB in [0, 1], (N, 3, H, W), in the order of colours and normalised as a config wants them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.flips = config.color != "rgb"
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images.flip(1) if self.flips else images)
+
+
 class EncoderTeacher:
     """The encoder of a trained network, frozen, in eval mode, with its own normalisation.
 
@@ -69,7 +81,7 @@ class EncoderTeacher:
         self.config = model_config(model)
         if not self.config.weights:
             raise ValueError(f"{model} has no weights, so nothing can be learned from its features; name a trained one")
-        self.normalize = Normalize(self.config)
+        self.normalize = TeacherInput(self.config)
         self.encoder: nn.Module = create_model(model).encoder.requires_grad_(False).eval()  # type: ignore[assignment, union-attr, operator]
 
     @property
@@ -80,6 +92,5 @@ class EncoderTeacher:
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
         """Features of images, RGB in [0, 1], (N, 3, H, W)."""
-        images = images if self.config.color == "rgb" else images.flip(1)
         features: Sequence[torch.Tensor] = self.encoder.to(images.device)(self.normalize.to(images.device)(images))
         return features
