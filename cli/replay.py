@@ -24,9 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "replay", help="replay a folder, video or rosbag through a pipeline: latency, drops, accuracy"
     )
     replay.add_argument("input", help="folder of images or RGB-D frames, video, rosbag, /dev/videoN")
-    replay.add_argument(
-        "--frames", type=int, default=0, help="results to wait for (default: as many as the input has)"
-    )
+    replay.add_argument("--frames", type=int, default=0, help="results to wait for (default: as many as the input has)")
     replay.set_defaults(run=run_replay)
     for parser in (demo, replay):
         parser.add_argument("--pipeline", default="depth_pipeline", help="whose node (default: %(default)s)")

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from perception.evaluation.room_style import Draw
+from perception.tasks.image import to_signal
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,6 @@ class Sensor:
         knee = np.float32(0.7)
         over = np.maximum(light - knee, 0)
         light = np.clip(np.minimum(light, knee) + (1 - knee) * (1 - np.exp(-over / (1 - knee))), 0, 1)
-        signal = np.where(light < 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-6) ** (1 / 2.4) - 0.055)
+        signal = to_signal(light)
         signal = signal + (self.contrast - 1) * (signal - 0.5) * 4 * signal * (1 - signal)
         return np.clip(np.round(signal * 255), 0, 255).astype(np.uint8)

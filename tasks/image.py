@@ -136,6 +136,17 @@ def _block(have: int, want: int) -> int:
     return next((block for block in range(have // want, 1, -1) if have % block == 0), 1)
 
 
+def to_light(signal: np.ndarray) -> np.ndarray:
+    """Linear light of sRGB values, float32, both in [0, 1] (IEC 61966-2-1)."""
+    return np.where(signal < 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def to_signal(light: np.ndarray) -> np.ndarray:
+    """The inverse of `to_light`."""
+    curve = 1.055 * np.maximum(light, 1e-6) ** (1 / 2.4) - 0.055
+    return np.where(light < 0.0031308, 12.92 * light, curve).astype(np.float32)
+
+
 def preprocess(image: Image, config: ModelConfig, fit: Fit) -> np.ndarray:
     """The network's input: uint8 of shape (1, height, width, 3) in the model's colour order.
 
