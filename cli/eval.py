@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from perception.evaluation.report import failures, markdown, readme_block, replace_block, write_report
 
     chosen = contenders(args.models, args.engine, args.precision)
-    dataset = find_dataset(args.data, data_root(args.data_root), args.split, args.splits)
+    dataset = find_dataset(args.data, data_root(args.data_root), args.split, args.splits, _task(args.models[0]))
     count = len(dataset) if args.limit is None else min(args.limit, len(dataset))
     if count < 1:
         raise ValueError(f"nothing to measure: {dataset.name} has {len(dataset)} samples, --limit is {args.limit}")
@@ -82,6 +82,23 @@ def run(args: argparse.Namespace) -> int:
     if not any(entry.rows for entry in measured):
         raise ValueError(f"no engine could be measured: {'; '.join(entry.problem for entry in measured)}")
     return 0
+
+
+def _task(model: str) -> str | None:
+    """What a model is for; None where that cannot be told, which measuring it will say."""
+    from perception.engines import EngineError
+    from perception.engines.store import Record, Store
+
+    try:
+        from perception.engines.source import open_source
+
+        return open_source(model).config.task
+    except ImportError:  # as on a robot, which has engines
+        name = str(Path(model).resolve()) if Path(model).is_file() else model
+        built = (record for record in Store().records().values() if isinstance(record, Record))
+        return next((record.config.task for record in built if record.model == name), None)
+    except EngineError:
+        return None
 
 
 def _cost(model: str) -> Cost | None:

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             labels = [config.labels[place] for place in used_labels(config)]
             confidence = None
             if args.calibrate:
-                true = as_boxes(find_dataset(args.calibrate, data_root(), "train"))
+                true = as_boxes(find_dataset(args.calibrate, data_root(), "train", task=config.task))
                 confidence = Confidence.fit(*judge_boxes(engine.run, config, true))
                 even, sure = (confidence.score_of(chance) for chance in (0.5, 0.9))
                 print(f"of boxes that score {even:.2f} half are right, of {sure:.2f} nine of ten", flush=True)

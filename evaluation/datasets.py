@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,11 @@ def data_root(given: Path | None = None) -> Path:
     return Path(named) if named else share("package.xml").parent.parent / "shared" / "data"
 
 
-def find_dataset(name: str, root: Path, split: str = "eval", splits: Path | None = None) -> Dataset[Any]:
+def find_dataset(
+    name: str, root: Path, split: str = "eval", splits: Path | None = None, task: str | None = None
+) -> Dataset[Any]:
     """The data set called `name`: a path; `clip`, the shipped clip; `rooms[:SEED[:FRAMES]]`, simulated rooms; a name of
-    `NAMES`; or a folder below `root`, such as `coco`.
+    `NAMES`; or a folder below `root`, such as `coco`. The rest is as in `open_dataset`.
 
     Raises:
         ValueError: nothing of that name, or nothing readable there; the message lists what is accepted.
@@ -55,23 +57,38 @@ def find_dataset(name: str, root: Path, split: str = "eval", splits: Path | None
         return SimulatedRooms.from_name(name)
     for path in (Path(name), root / NAMES.get(name, name)):
         if path.exists():
-            return open_dataset(path, split, splits)
+            return open_dataset(path, split, splits, task)
     raise ValueError(
         f"no data set {name!r}: there is no such path, and none in {root} (--data-root or $PERCEPTION_DATA); names: "
         f"clip, rooms, {', '.join(NAMES)}, coco, penn_fudan; a path may be {ACCEPTED}"
     )
 
 
-def open_dataset(path: Path, split: str = "eval", splits: Path | None = None) -> Dataset[Any]:
+def open_dataset(path: Path, split: str = "eval", splits: Path | None = None, task: str | None = None) -> Dataset[Any]:
     """The data set at `path`, recognised by its layout.
 
     Args:
         split: "eval" or "train", where it has splits; of VOC and COCO any that it has.
         splits: which images belong to a split of the official .mat; see `NYUMat`.
+        task: whose truth is meant where a folder has that of several; None: what is found first.
 
     Raises:
         ValueError: no known layout; the message lists those that are known.
     """
+    finders: dict[str, Callable[[], Dataset[Any] | None]] = {
+        "depth": lambda: find_depth(path, split, splits),
+        "detection": lambda: find_boxes(path, split),
+    }
+    for kind in sorted(finders, key=lambda kind: kind != task):
+        if (found := finders[kind]()) is not None:
+            return found
+    if (path / "val").is_dir():
+        return FastDepthH5(path, split)
+    raise ValueError(f"{path} holds no known data set; accepted: {ACCEPTED}")
+
+
+def find_depth(path: Path, split: str = "eval", splits: Path | None = None) -> Dataset[Any] | None:
+    """The data set of depth at `path`, None where there is none; see `open_dataset`."""
     if (path / split / "rgb").is_dir() and (path / split / "depth").is_dir():
         return NYUDepth(path, split)
     if path.suffix == ".mat" or (path / MAT_FILE).is_file():
@@ -84,11 +101,9 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None) ->
         return SevenScenes(path)
     if (path / "rgb").is_dir() and (path / "camera.json").is_file():
         return RGBDFolder(path)
-    if (boxes := find_boxes(path, split)) is not None:
-        return boxes
-    if (path / "val").is_dir() or next(path.glob("*.h5"), None):
+    if next(path.glob("*.h5"), None):
         return FastDepthH5(path, split)
-    raise ValueError(f"{path} holds no known data set; accepted: {ACCEPTED}")
+    return None
 
 
 def as_boxes(dataset: Dataset[Any]) -> BoxDataset:

@@ -48,7 +48,7 @@ def find_judge(config: ModelConfig, data: str | None = None, root: Path | None =
     name = data or assessment.judge_data
     if name is None:
         return None
-    dataset = find_dataset(name, data_root(root))
+    dataset = find_dataset(name, data_root(root), task=config.task)
     check_task(dataset, config)
     return DatasetJudge(assessment(), dataset)
 

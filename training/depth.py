@@ -97,7 +97,7 @@ class DepthLesson(Lesson[DepthRecipe]):
 
     @classmethod
     def open(cls, recipe: DepthRecipe, data: Path, out: Path) -> DepthLesson:
-        evaluation = open_dataset(data / recipe.evaluate, "eval")
+        evaluation = open_dataset(data / recipe.evaluate, "eval", task="depth")
         return cls(recipe, _mixture(recipe, data, out), evaluation)
 
     def batch(self, step: int) -> tuple[torch.Tensor, ...]:
@@ -167,7 +167,7 @@ def _mixture(recipe: DepthRecipe, data: Path, out: Path) -> Mixture:
             teacher = RelativeTeacher(data / teach.relative_teacher, teach.relative_form)
             sources.append(RelativeFrames(RGBDFolder(data / source.path), teacher, out / "relative"))
             continue
-        frames = list(open_dataset(data / source.path, source.split))
+        frames = list(open_dataset(data / source.path, source.split, task="depth"))
         useless = [frame.name for frame in frames if frame.depth is None or frame.camera is None]
         if useless:
             raise ValueError(

@@ -225,7 +225,7 @@ def _open(path: Path, split: str, recipe: DetectionRecipe) -> BoxDataset:
     Raises:
         ValueError: it has none, or classes that are not among the labels.
     """
-    dataset = as_boxes(open_dataset(path, split))
+    dataset = as_boxes(open_dataset(path, split, task="detection"))
     unknown = [name for name in dataset.labels if name not in recipe.labels]
     if unknown and recipe.others == "refuse":
         raise ValueError(

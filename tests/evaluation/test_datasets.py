@@ -26,6 +26,18 @@ def test_rgbd_folder_is_recognised(tmp_path: Path) -> None:
     assert frame.depth is not None and np.allclose(frame.depth, 1.5)
 
 
+def test_the_task_decides_where_a_folder_has_truth_of_several_kinds(tmp_path: Path) -> None:
+    for split in ("train", "eval"):
+        for kind, suffix in (("rgb", "jpg"), ("depth", "png"), ("label", "txt")):
+            (tmp_path / split / kind).mkdir(parents=True)
+            (tmp_path / split / kind / f"a.{suffix}").touch()
+    (tmp_path / "labels.txt").write_text("cat\n")
+    assert open_dataset(tmp_path).task == "depth" == open_dataset(tmp_path, task="depth").task
+    assert open_dataset(tmp_path, "train", task="detection").name == f"{tmp_path.name} train"
+    assert find_dataset(tmp_path.name, tmp_path.parent, task="detection").task == "detection"
+    assert open_dataset(tmp_path, task="juggling").task == "depth", "what it is for is told later"
+
+
 def test_unknown_layout_names_what_is_accepted(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no known data set.*camera.json"):
         open_dataset(tmp_path)
