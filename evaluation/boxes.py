@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import cv2
@@ -104,11 +103,3 @@ class BoxDataset(Dataset[BoxFrame]):
 def no_boxes() -> np.ndarray:
     """The boxes of an image without objects."""
     return np.zeros((0, 4), np.float64)
-
-
-def read_labels(folder: Path) -> tuple[str, ...] | None:
-    """Class names of `labels.txt` or `classes.txt` in a folder, one a line; None where there is neither."""
-    for path in (folder / "labels.txt", folder / "classes.txt"):
-        if path.is_file():
-            return tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
-    return None

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from perception.evaluation.boxes import BoxDataset
+from perception.evaluation.cityscapes import Cityscapes
 from perception.evaluation.coco import CocoBoxes
 from perception.evaluation.frames import Dataset
+from perception.evaluation.mask_folder import MaskFolder
+from perception.evaluation.masks import MaskDataset
 from perception.evaluation.nyu import FastDepthH5, NYUDepth, NYUMat
 from perception.evaluation.rgbd_folder import RGBDFolder
 from perception.evaluation.seven_scenes import SevenScenes
@@ -18,7 +21,7 @@ from perception.evaluation.voc import VocBoxes, find_list
 from perception.evaluation.yolo import YoloBoxes
 from perception.tasks.resources import share
 
-__all__ = ["Dataset", "as_boxes", "data_hash", "data_root", "find_dataset", "open_dataset"]
+__all__ = ["Dataset", "as_boxes", "as_masks", "data_hash", "data_root", "find_dataset", "open_dataset"]
 
 NAMES = {"nyu": "nyu_depth_v2", "seven_scenes": "seven_scenes_redkitchen"}
 """Short names of folders below the data root."""
@@ -28,7 +31,9 @@ ACCEPTED = (
     "NYU Depth v2 as SPLIT/rgb and SPLIT/depth, as nyu_depth_v2_labeled.mat, or as FastDepth's val/official/*.h5; "
     "a folder of RGB-D frames (rgb/, depth/, camera.json), a sequence of 7-Scenes, or a rosbag with true depth; "
     "boxes as COCO's JSON (annotations/instances_SPLIT.json, or the file), as PASCAL VOC's folders (Annotations/, "
-    "JPEGImages/, ImageSets/Main/), or as YOLO's texts (SPLIT/rgb and SPLIT/label, or images/SPLIT and labels/SPLIT)"
+    "JPEGImages/, ImageSets/Main/), or as YOLO's texts (SPLIT/rgb and SPLIT/label, or images/SPLIT and labels/SPLIT); "
+    "masks as PNG files of class numbers (SPLIT/rgb and SPLIT/label, or images/SPLIT and masks/SPLIT; labels.txt), "
+    "or as Cityscapes (leftImg8bit/, gtFine/)"
 )
 
 
@@ -55,12 +60,13 @@ def find_dataset(
         from perception.evaluation.simulated import SimulatedRooms  # ray casting is an extra
 
         return SimulatedRooms.from_name(name)
-    for path in (Path(name), root / NAMES.get(name, name)):
-        if path.exists():
+    short, *reading = name.split(":")
+    for path in (Path(name), root / ":".join([NAMES.get(short, short), *reading])):
+        if _divided(path)[0].exists():
             return open_dataset(path, split, splits, task)
     raise ValueError(
         f"no data set {name!r}: there is no such path, and none in {root} (--data-root or $PERCEPTION_DATA); names: "
-        f"clip, rooms, {', '.join(NAMES)}, coco, penn_fudan; a path may be {ACCEPTED}"
+        f"clip, rooms, {', '.join(NAMES)}, nyu:13, coco, penn_fudan, camvid; a path may be {ACCEPTED}"
     )
 
 
@@ -68,6 +74,7 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None, ta
     """The data set at `path`, recognised by its layout.
 
     Args:
+        path: where there are several ways to read a folder's masks, the way may follow a colon: `nyu_depth_v2:13`.
         split: "eval" or "train", where it has splits; of VOC and COCO any that it has.
         splits: which images belong to a split of the official .mat; see `NYUMat`.
         task: whose truth is meant where a folder has that of several; None: what is found first.
@@ -78,6 +85,7 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None, ta
     finders: dict[str, Callable[[], Dataset[Any] | None]] = {
         "depth": lambda: find_depth(path, split, splits),
         "detection": lambda: find_boxes(path, split),
+        "segmentation": lambda: find_masks(path, split),
     }
     for kind in sorted(finders, key=lambda kind: kind != task):
         if (found := finders[kind]()) is not None:
@@ -117,6 +125,17 @@ def as_boxes(dataset: Dataset[Any]) -> BoxDataset:
     return dataset
 
 
+def as_masks(dataset: Dataset[Any]) -> MaskDataset:
+    """The data set, if it is one of masks.
+
+    Raises:
+        ValueError: it is one of something else.
+    """
+    if not isinstance(dataset, MaskDataset):
+        raise ValueError(f"{dataset.name} has no masks; a folder of them, CamVid, NYU or Cityscapes is needed here")
+    return dataset
+
+
 def find_boxes(path: Path, split: str = "eval") -> BoxDataset | None:
     """The data set of boxes at `path`, None where there is none; see `open_dataset`."""
     if VocBoxes.is_at(path):
@@ -124,6 +143,20 @@ def find_boxes(path: Path, split: str = "eval") -> BoxDataset | None:
     if annotations := path if path.suffix == ".json" else CocoBoxes.find(path, split):
         return CocoBoxes(annotations)
     return YoloBoxes(path, split) if YoloBoxes.find(path, split) else None
+
+
+def find_masks(path: Path, split: str = "eval") -> MaskDataset | None:
+    """The data set of masks at `path`, None where there is none; see `open_dataset`."""
+    folder, reading = _divided(path)
+    if Cityscapes.is_at(folder):
+        return Cityscapes(folder, split)
+    return MaskFolder(folder, split, reading) if MaskFolder.find(folder, split) else None
+
+
+def _divided(path: Path) -> tuple[Path, str]:
+    """A path and what follows its last colon, where there is no such file."""
+    name, colon, reading = path.name.rpartition(":")
+    return (path.with_name(name), reading) if colon and name and not path.exists() else (path, "")
 
 
 def is_bag(path: Path) -> bool:

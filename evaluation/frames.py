@@ -69,6 +69,20 @@ class BoxFrame(Frame):
         return self.boxes, self.labels, self.ignore, *more
 
 
+@dataclass(frozen=True)
+class MaskFrame(Frame):
+    """An image and the class of each pixel.
+
+    `mask` is uint8 of the image's height and width: places in the data set's `labels`, 255 where nothing is to be said.
+    """
+
+    mask: np.ndarray
+
+    def truth(self) -> tuple[np.ndarray, ...]:
+        """The mask."""
+        return (self.mask,)
+
+
 F = TypeVar("F", bound=Frame, covariant=True)
 
 
@@ -77,7 +91,7 @@ class Dataset(ABC, Generic[F]):
 
     name: str
     task: ClassVar[str] = "depth"
-    """Whose models it can judge, by what is true of its frames: "depth" or "detection"."""
+    """Whose models it can judge, by what is true of its frames: "depth", "detection" or "segmentation"."""
 
     @property
     def sequence(self) -> bool:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perception.evaluation.boxes import Annotation, BoxDataset, read_labels
+from perception.evaluation.boxes import Annotation, BoxDataset
+from perception.evaluation.layouts import read_labels
 from perception.evaluation.rgbd_folder import IMAGE_SUFFIXES
 
 SPLITS = (("train_clips", "val_clips"), ("trainval", "test"), ("train", "val"))

@@ -12,15 +12,14 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from perception.evaluation.boxes import Annotation, BoxDataset, no_boxes, read_labels
-from perception.evaluation.rgbd_folder import IMAGE_SUFFIXES
+from perception.evaluation.boxes import Annotation, BoxDataset, no_boxes
+from perception.evaluation.layouts import NAMES, described, find_folders, images_in, read_labels
 from perception.tasks.labels import COCO_LABELS
 
 LAYOUTS = (("{}/rgb", "{}/label"), ("images/{}", "labels/{}"), ("{}/images", "{}/labels"))
 """Where images and texts of a split lie."""
-SPLITS = {"eval": ("eval", "val", "valid", "test"), "train": ("train",)}
-NAMES = ("labels.txt", "classes.txt", "data.yaml")
-"""Files that may say what the classes are called."""
+YAML = "data.yaml"
+"""What else may say how the classes are called."""
 LABELS = {"coco": COCO_LABELS, "penn_fudan": ("person",)}
 """Of folders that are known by name and bring no list."""
 
@@ -37,24 +36,16 @@ class YoloBoxes(BoxDataset):
     def __init__(self, root: Path, split: str = "eval") -> None:
         found = self.find(root, split)
         if found is None:
-            layouts = " or ".join(f"{images} with {texts}" for images, texts in LAYOUTS)
-            raise ValueError(f"{root} has no split {split!r}; expected {layouts}".format(*[split] * 6))
+            raise ValueError(f"{root} has no split {split!r}; expected {described(LAYOUTS, split)}")
         self.root, self.split, (images, self._texts) = root, split, found
         self.name = f"{root.resolve().name} {split}"
         self.labels = _labels(root)
-        self._images = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        if not self._images:
-            raise ValueError(f"{images} holds no image; accepted: {', '.join(IMAGE_SUFFIXES)}")
+        self._images = images_in(images)
 
     @staticmethod
     def find(root: Path, split: str) -> tuple[Path, Path] | None:
         """The folders of images and of texts of a split; None where there are none."""
-        for name in SPLITS.get(split, (split,)):
-            for layout in LAYOUTS:
-                images, texts = (root / place.format(name) for place in layout)
-                if images.is_dir() and texts.is_dir() and next(texts.glob("*.txt"), None):
-                    return images, texts
-        return None
+        return find_folders(root, split, LAYOUTS, "*.txt")
 
     def __len__(self) -> int:
         return len(self._images)
@@ -62,7 +53,7 @@ class YoloBoxes(BoxDataset):
     def files(self, index: int) -> tuple[Path, ...]:
         """Image, text, and the file of the names."""
         image = self._images[index]
-        named = (self.root / name for name in NAMES if (self.root / name).is_file())
+        named = (path for name in (*NAMES, YAML) if (path := self.root / name).is_file())
         return image, self._texts / f"{image.stem}.txt", *named
 
     def annotation(self, index: int) -> Annotation:
@@ -111,7 +102,7 @@ class YoloWriter:
         for part in (self._images, self._texts):
             part.mkdir(parents=True)
         about = {"path": ".", "train": "images/train", "names": list(labels), "licence": licence, "source": source}
-        (folder / "data.yaml").write_text(yaml.safe_dump(about, sort_keys=False))
+        (folder / YAML).write_text(yaml.safe_dump(about, sort_keys=False))
 
     def write_image(self, image: Path, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> None:
         """Add a copy of an image.

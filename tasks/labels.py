@@ -19,8 +19,31 @@ COCO_LABELS = (
     "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
 """The 80 classes of COCO."""
+CAMVID_LABELS = (
+    "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
+)  # fmt: skip
+"""The 11 classes of CamVid as SegNet grouped them (Badrinarayanan et al., TPAMI 2017)."""
+CITYSCAPES_LABELS = (
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
+    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+)  # fmt: skip
+"""The 19 classes of Cityscapes that count, by train id."""
+NYU_LABELS = (
+    "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture", "counter",
+    "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror", "floor mat", "clothes", "ceiling", "books",
+    "refrigerator", "television", "paper", "towel", "shower curtain", "box", "whiteboard", "person", "night stand",
+    "toilet", "sink", "lamp", "bathtub", "bag", "other structure", "other furniture",
+)  # fmt: skip
+"""The 40 classes of NYU Depth v2 (Gupta et al., CVPR 2013) without the last, other objects."""
+NYU13_LABELS = (
+    "bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa", "table", "television",
+    "wall", "window",
+)  # fmt: skip
+"""The 13 classes into which those of NYU Depth v2 are merged (Couprie et al., ICLR 2013)."""
 UNUSED = ""
 """The name of a class that a network has a score for and that nothing belongs to."""
+UNLABELED = 255
+"""What a mask says of a pixel without a class; as vision_msgs reserves it, and data sets use it."""
 _COCO_GAPS = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82)
 
 
@@ -32,7 +55,14 @@ def coco_slots() -> tuple[str, ...]:
     return tuple(names)
 
 
-NAMED_LABELS: Mapping[str, tuple[str, ...]] = {"coco": COCO_LABELS, "coco_slots": coco_slots()}
+NAMED_LABELS: Mapping[str, tuple[str, ...]] = {
+    "coco": COCO_LABELS,
+    "coco_slots": coco_slots(),
+    "camvid": CAMVID_LABELS,
+    "cityscapes": CITYSCAPES_LABELS,
+    "nyu": NYU_LABELS,
+    "nyu13": NYU13_LABELS,
+}
 """Lists of classes that a description can name."""
 
 
