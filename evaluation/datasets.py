@@ -15,6 +15,7 @@ from perception.evaluation.frames import Dataset
 from perception.evaluation.mask_folder import MaskFolder
 from perception.evaluation.masks import MaskDataset
 from perception.evaluation.nyu import FastDepthH5, NYUDepth, NYUMat
+from perception.evaluation.pairs import PairDataset
 from perception.evaluation.rgbd_folder import RGBDFolder
 from perception.evaluation.seven_scenes import SevenScenes
 from perception.evaluation.voc import VocBoxes, find_list
@@ -33,7 +34,7 @@ ACCEPTED = (
     "boxes as COCO's JSON (annotations/instances_SPLIT.json, or the file), as PASCAL VOC's folders (Annotations/, "
     "JPEGImages/, ImageSets/Main/), or as YOLO's texts (SPLIT/rgb and SPLIT/label, or images/SPLIT and labels/SPLIT); "
     "masks as PNG files of class numbers (SPLIT/rgb and SPLIT/label, or images/SPLIT and masks/SPLIT; labels.txt), "
-    "or as Cityscapes (leftImg8bit/, gtFine/)"
+    "or as Cityscapes (leftImg8bit/, gtFine/); pairs of dark and bright images as LOL's SPLIT/low and SPLIT/high"
 )
 
 
@@ -66,7 +67,7 @@ def find_dataset(
             return open_dataset(path, split, splits, task)
     raise ValueError(
         f"no data set {name!r}: there is no such path, and none in {root} (--data-root or $PERCEPTION_DATA); names: "
-        f"clip, rooms, {', '.join(NAMES)}, nyu:13, coco, penn_fudan, camvid; a path may be {ACCEPTED}"
+        f"clip, rooms, {', '.join(NAMES)}, nyu:13, coco, penn_fudan, camvid, lol; a path may be {ACCEPTED}"
     )
 
 
@@ -86,6 +87,7 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None, ta
         "depth": lambda: find_depth(path, split, splits),
         "detection": lambda: find_boxes(path, split),
         "segmentation": lambda: find_masks(path, split),
+        "enhancement": lambda: PairDataset(path, split) if PairDataset.find(path, split) else None,
     }
     for kind in sorted(finders, key=lambda kind: kind != task):
         if (found := finders[kind]()) is not None:

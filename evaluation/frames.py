@@ -83,6 +83,17 @@ class MaskFrame(Frame):
         return (self.mask,)
 
 
+@dataclass(frozen=True)
+class PairFrame(Frame):
+    """A dark image, and the same view in good light: `target` is uint8 of the image's shape."""
+
+    target: np.ndarray
+
+    def truth(self) -> tuple[np.ndarray, ...]:
+        """The bright image."""
+        return (self.target,)
+
+
 F = TypeVar("F", bound=Frame, covariant=True)
 
 
@@ -91,7 +102,7 @@ class Dataset(ABC, Generic[F]):
 
     name: str
     task: ClassVar[str] = "depth"
-    """Whose models it can judge, by what is true of its frames: "depth", "detection" or "segmentation"."""
+    """Whose models it can judge, by what is true of its frames: the name of a task."""
 
     @property
     def sequence(self) -> bool:
