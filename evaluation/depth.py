@@ -16,12 +16,12 @@ from perception.engines.acceptance import Predict
 from perception.evaluation.assessment import Assessment, Floor, Progress, Sample
 from perception.evaluation.floor import floor_of
 from perception.evaluation.frames import Dataset, RGBDFrame
-from perception.evaluation.results import Row, half_interval, mean
+from perception.evaluation.results import Row, image_differences, image_means, mean
 from perception.evaluation.stability import half_view_change, relative_change, scale_of
-from perception.evaluation.tables import apart, entry_name, interval, percent, table
+from perception.evaluation.tables import apart, entry_name, interval, of_images, percent, table
 from perception.tasks import depth as depth_task
 from perception.tasks.config import ModelConfig
-from perception.tasks.depth_metrics import METRICS, PLAIN, Rule, band_sums, edge_errors, metrics
+from perception.tasks.depth_metrics import PLAIN, Rule, band_sums, edge_errors, metrics
 from perception.tasks.geometry import Fit
 from perception.tasks.image import Image, preprocess
 
@@ -68,7 +68,7 @@ def evaluate_depth(
     ]
     if not rows:
         raise ValueError("the data set is empty; nothing to evaluate")
-    summary = _means(rows)
+    summary = image_means(rows)
     intervals = {f"{name}_ci95": summary["ci95"][name] for name in ("delta1", "rmse")}
     return summary["metrics"] | intervals | {"frames": float(len(rows))}
 
@@ -150,7 +150,7 @@ class DepthAssessment(Assessment[RGBDFrame, np.ndarray]):
         of `shift` with its sign, `shift` and `change` of their sizes.
         """
         good = [row for row in rows if "error" not in row]
-        summary = _means(good)
+        summary = image_means(good)
         summary["bands"] = _bands(good)
         summary["edges"] = {name: mean([row["edges"][name] for row in good]) for name in good[0]["edges"]}
         if any("scale" in row for row in good):
@@ -165,21 +165,8 @@ class DepthAssessment(Assessment[RGBDFrame, np.ndarray]):
         return summary
 
     def difference(self, rows: Sequence[Row], reference: Sequence[Row]) -> dict[str, float]:
-        """Mean of delta1 and rmse minus the reference's.
-
-        Differences sample by sample vary far less than the samples do, so that small ones show.
-        """
-        pairs = [
-            (row["metrics"], other["metrics"])
-            for row, other in zip(rows, reference, strict=True)
-            if "error" not in row and "error" not in other
-        ]
-        found = {}
-        for name in ("delta1", "rmse"):
-            values = np.array([mine[name] - theirs[name] for mine, theirs in pairs])
-            found[name] = float(values.mean()) if len(values) else float("nan")
-            found[f"{name}_ci95"] = half_interval(values) if len(values) else float("nan")
-        return found
+        """Of delta1 and rmse."""
+        return image_differences(rows, reference, ("delta1", "rmse"))
 
     def score(
         self, predict: Predict, config: ModelConfig, dataset: Dataset[Any], frames: Iterable[RGBDFrame]
@@ -202,10 +189,9 @@ class DepthAssessment(Assessment[RGBDFrame, np.ndarray]):
         rule = options["rule"]
         capped = rule["min_depth"] > 0 or math.isfinite(rule["max_depth"])
         cap = f"{rule['min_depth']:g} to {rule['max_depth']:g} m" if capped else "none"
-        alike = " Frames of a sequence resemble each other, which makes it too narrow." if sequence else ""
         return (
-            f"pixels: {rule['valid']}, crop {rule['crop']}, cap {cap}; metres as they come, no scale fitted. Means "
-            f"over images of each image's figure, ± half a 95 % interval (1.96 standard errors over the images).{alike}"
+            f"pixels: {rule['valid']}, crop {rule['crop']}, cap {cap}; metres as they come, no scale fitted. "
+            f"{of_images(sequence)}"
         )
 
     @staticmethod
@@ -251,14 +237,6 @@ def _cap(text: str) -> tuple[float, float]:
         return float(low), float(high if separator else "x")
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no cap; write metres as MIN:MAX, as in 0.001:10") from None
-
-
-def _means(rows: Sequence[Row]) -> dict[str, Any]:
-    scores = {name: np.array([row["metrics"][name] for row in rows]) for name in (*METRICS, "valid")}
-    return {
-        "metrics": {name: float(np.mean(values)) for name, values in scores.items()},
-        "ci95": {name: half_interval(values) for name, values in scores.items()},
-    }
 
 
 def _bands(rows: Sequence[Row]) -> dict[str, dict[str, float]]:

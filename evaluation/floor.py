@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,7 +29,7 @@ def median_depth(training: Dataset[RGBDFrame], progress: Progress = iter) -> np.
     Raises:
         ValueError: more than a tenth of the frames cannot be used.
     """
-    places = _places(training)
+    places = floor_places(training)
     maps: list[np.ndarray] = []
     for place in progress(places):
         try:
@@ -42,15 +43,15 @@ def median_depth(training: Dataset[RGBDFrame], progress: Progress = iter) -> np.
     return np.nanmedian(np.stack(maps), axis=0)
 
 
-def _places(training: Dataset[RGBDFrame]) -> list[int]:
-    """The frames that the median is of."""
+def floor_places(training: Dataset[Any]) -> list[int]:
+    """The frames of a training split that a floor follows from."""
     places = np.linspace(0, len(training) - 1, min(len(training), LARGEST)).round().astype(int)
     return [int(place) for place in np.unique(places)]
 
 
 def floor_of(training: Dataset[RGBDFrame], folder: Path, progress: Progress = iter) -> tuple[str, Estimate]:
     """The hash of the frames that count, and their median as an estimate of every frame, which is kept in `folder`."""
-    key = data_hash(training, places=_places(training))
+    key = data_hash(training, places=floor_places(training))
     path = folder / f"floor-{key[:16]}.npy"
     if path.is_file():
         return key, constant(np.load(path))

@@ -76,3 +76,30 @@ def mean(values: Sequence[float]) -> float:
     """Of those that are finite; NaN where none is."""
     finite = [value for value in values if math.isfinite(value)]
     return float(np.mean(finite)) if finite else float("nan")
+
+
+def image_means(rows: Sequence[Row]) -> dict[str, Any]:
+    """`metrics`: the mean over rows of each figure in their `metrics`; `ci95`: half a 95 % interval of each mean."""
+    scores = {name: np.array([row["metrics"][name] for row in rows]) for name in rows[0]["metrics"]}
+    return {
+        "metrics": {name: float(np.mean(values)) for name, values in scores.items()},
+        "ci95": {name: half_interval(values) for name, values in scores.items()},
+    }
+
+
+def image_differences(rows: Sequence[Row], reference: Sequence[Row], names: Sequence[str]) -> dict[str, float]:
+    """Mean of these metrics minus the reference's, over the rows that both have, and `..._ci95`, half its interval.
+
+    Differences image by image vary far less than the images do, so that small ones show.
+    """
+    pairs = [
+        (row["metrics"], other["metrics"])
+        for row, other in zip(rows, reference, strict=True)
+        if "error" not in row and "error" not in other
+    ]
+    found = {}
+    for name in names:
+        values = np.array([mine[name] - theirs[name] for mine, theirs in pairs])
+        found[name] = float(values.mean()) if len(values) else float("nan")
+        found[f"{name}_ci95"] = half_interval(values) if len(values) else float("nan")
+    return found

@@ -18,9 +18,18 @@ def entry_name(entry: Mapping[str, Any]) -> str:
     return " ".join(filter(None, (entry["model"], entry["target"], entry["precision"])))
 
 
-def interval(summary: Mapping[str, Any], name: str) -> str:
+def interval(summary: Mapping[str, Any], name: str, digits: int = 3) -> str:
     """A metric, and half its 95 % interval."""
-    return f"{summary['metrics'][name]:.3f} ± {summary['ci95'][name]:.3f}"
+    return f"{summary['metrics'][name]:.{digits}f} ± {summary['ci95'][name]:.{digits}f}"
+
+
+def of_images(sequence: bool) -> str:
+    """How figures and intervals come about that are means over images."""
+    alike = " Frames of a sequence resemble each other, which makes it too narrow." if sequence else ""
+    return (
+        "Means over images of each image's figure, ± half a 95 % interval (1.96 standard errors over the images)."
+        f"{alike}"
+    )
 
 
 def apart(difference: Mapping[str, float] | None, name: str) -> str:
