@@ -52,8 +52,8 @@ class Engine:
             image: uint8 (1, height, width, 3) as `perception.tasks.image.preprocess` makes it.
 
         Returns:
-            float32 arrays by output name. They are buffers of the engine: the next `run` overwrites them, `close` frees
-            them. Copy what must live longer.
+            Arrays by output name, as the config has them. They are buffers of the engine: the next `run` overwrites
+            them, `close` frees them. Copy what must live longer.
 
         Raises:
             EngineError: closed, or an image of another shape or dtype.

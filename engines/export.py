@@ -25,7 +25,7 @@ from perception.tasks.config import WEIGHTS_SUFFIX, ModelConfig
 class FromImage(nn.Module):
     """A model behind its normalisation.
 
-    Shapes: uint8 (1, height, width, 3) to a tuple of float32 tensors in the order of `config.outputs`.
+    Shapes: uint8 (1, height, width, 3) to a tuple of tensors in the order of `config.outputs`.
     """
 
     def __init__(self, model: nn.Module, config: ModelConfig) -> None:

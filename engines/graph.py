@@ -1,7 +1,7 @@
 """ONNX graphs: our metadata and reproducible bytes. Rewrites are in `perception.engines.rewrites`.
 
-The interface of every graph: input "image", uint8 (1, height, width, 3); float32 outputs named as in the
-model's config.
+The interface of every graph: input "image", uint8 (1, height, width, 3); outputs with the names, shapes and types of
+the model's config.
 """
 
 from __future__ import annotations
@@ -65,10 +65,14 @@ def read_config(model: onnx.ModelProto, name: str) -> ModelConfig:
     if found != expected:
         raise EngineError(f"{name} takes {_words(found)}; accepted: {_words(expected)}")
     found = {value.name: (int(value.type.tensor_type.elem_type), _shape(value)) for value in model.graph.output}
-    expected = {output.name: (int(onnx.TensorProto.FLOAT), output.shape) for output in config.outputs}
+    expected = {output.name: (_kind(output.dtype), output.shape) for output in config.outputs}
     if found != expected:
         raise EngineError(f"{name} gives {_words(found)}, but its config promises {_words(expected)}")
     return config
+
+
+def _kind(dtype: str) -> int:
+    return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ FLOAT_INPUTS = {"Resize": (1, 2)}
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a float32 graph whose weights and arithmetic are float16 and whose outputs are float32.
+    """A copy of a float32 graph whose weights and arithmetic are float16 and whose outputs keep their types.
 
     Raises:
         EngineError: a weight lies outside of float16's range.
@@ -28,8 +28,9 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.FLOAT16
-    for output in [value.name for value in graph.output]:
-        _cast_output(graph, output)
+    for value in graph.output:
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            _cast_output(graph, value.name)
     del graph.value_info[:]
     return half
 

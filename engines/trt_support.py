@@ -147,11 +147,19 @@ def _quantized(node: onnx.NodeProto, known: _Known) -> list[str]:
     return problems + ([] if not zero.any() else ["its zero point must be 0 (symmetric quantisation)"])
 
 
+def _cast(node: onnx.NodeProto, known: _Known) -> list[str]:
+    kinds = {known.types.get(name) for name in (*node.input, *node.output)}
+    if "UINT8" not in kinds or kinds & {"FLOAT", "FLOAT16"}:
+        return []
+    return ["bytes are cast from and to FLOAT and FLOAT16 only"]
+
+
 def _grid(node: onnx.NodeProto, known: _Known) -> list[str]:
     return [] if known.ranks.get(node.input[0]) == 4 else ["its input must have 4 dimensions"]
 
 
 _RULES: Mapping[str, Callable[[onnx.NodeProto, _Known], list[str]]] = {
+    "Cast": _cast,
     "Conv": _spatial,
     "ConvTranspose": _spatial,
     "AveragePool": _pool,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # so that a command can know a default without loading NumPy
 INTERPOLATIONS = ("nearest", "linear", "area")
 COLOR_ORDERS = ("rgb", "bgr")
 LETTERBOXES = ("", "center", "corner")
+OUTPUT_DTYPES = ("float32", "uint8")
 GREY = 128
 WEIGHTS_SUFFIX = ".safetensors"
 """Of files that training writes, and that stand for a model wherever a name is asked for."""
@@ -26,11 +27,16 @@ DETECTION_MODEL = "ssdlite_mobilenet_v2_robot"
 
 @dataclass(frozen=True)
 class Output:
-    """One output tensor of a model: its name, shape (batch first) and unit ("m", "logit", "pixel", ...)."""
+    """One output tensor of a model: its name, shape (batch first), unit ("m", "logit", "class", ...) and type."""
 
     name: str
     shape: tuple[int, ...]
     unit: str
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in OUTPUT_DTYPES:
+            raise ValueError(f"dtype {self.dtype!r} of output {self.name!r} is unknown; accepted: {OUTPUT_DTYPES}")
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ class ModelConfig:
         try:
             fields = json.loads(text)
             fields["outputs"] = tuple(
-                Output(output["name"], tuple(output["shape"]), output["unit"]) for output in fields["outputs"]
+                Output(**output | {"shape": tuple(output["shape"])}) for output in fields["outputs"]
             )
             for name in ("input_size", "mean", "std", "focal", "labels"):
                 if fields.get(name) is not None:

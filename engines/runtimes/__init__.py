@@ -44,7 +44,7 @@ class Session(Protocol):
     """The processor it runs on, for people."""
 
     def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """Outputs by name, float32; the arrays are overwritten by the next run."""
+        """Outputs by name, of the config's types; the arrays are overwritten by the next run."""
 
     def close(self) -> None:
         """Free everything; no run afterwards."""

@@ -75,7 +75,7 @@ class OnnxSession:
         self.device = f"CPU ({threads or 'all'} threads)"
         self._session = session
         self._image = np.zeros((1, *config.input_size, 3), np.uint8)
-        self._outputs = {output.name: np.zeros(output.shape, np.float32) for output in config.outputs}
+        self._outputs = {output.name: np.zeros(output.shape, output.dtype) for output in config.outputs}
         self._binding = session.io_binding()
         self._bind("image", self._image, self._binding.bind_input)
         for name, array in self._outputs.items():

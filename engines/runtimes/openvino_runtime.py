@@ -103,7 +103,7 @@ class OpenVinoSession:
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._image = np.zeros((1, *config.input_size, 3), np.uint8)
-        self._outputs = {output.name: np.zeros(output.shape, np.float32) for output in config.outputs}
+        self._outputs = {output.name: np.zeros(output.shape, output.dtype) for output in config.outputs}
         self._request.set_tensor("image", ov.Tensor(self._image, shared_memory=True))
         for name, array in self._outputs.items():
             self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))

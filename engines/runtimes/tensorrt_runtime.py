@@ -21,6 +21,8 @@ from perception.engines.store import default_directory, write_atomically
 from perception.tasks.config import ModelConfig
 
 STEPS_BETWEEN_REPORTS = 10
+Tensors = dict[str, tuple[tuple[int, ...], str]]
+"""Shape and dtype by name."""
 
 
 class Log(trt.ILogger):
@@ -159,15 +161,16 @@ class TensorRTSession:
         self._context = engine.create_execution_context()
         if self._context is None:
             raise EngineError(f"TensorRT cannot make a context: {log.words()}; free some GPU memory")
-        shapes = {"image": (1, *config.input_size, 3)} | {output.name: output.shape for output in config.outputs}
-        _check_tensors(engine, shapes)
+        tensors: Tensors = {"image": ((1, *config.input_size, 3), "uint8")}
+        tensors |= {output.name: (output.shape, output.dtype) for output in config.outputs}
+        _check_tensors(engine, tensors)
         gpu = cuda_calls.device()
         self.device = f"{gpu.name} (compute capability {gpu.capability})"
         self._stream = cuda_calls.stream()
         self._host: dict[str, np.ndarray] = {}
         self._gpu: dict[str, ctypes.c_void_p] = {}
-        for name, shape in shapes.items():
-            self._host[name] = cuda_calls.pinned(shape, np.uint8 if name == "image" else np.float32)
+        for name, (shape, dtype) in tensors.items():
+            self._host[name] = cuda_calls.pinned(shape, np.dtype(dtype))
             self._gpu[name] = cuda_calls.allocate(self._host[name].nbytes)
             self._context.set_tensor_address(name, self._gpu[name].value or 0)
         self._outputs = {name: array for name, array in self._host.items() if name != "image"}
@@ -195,13 +198,13 @@ class TensorRTSession:
         self._outputs, self._host, self._gpu = {}, {}, {}
 
 
-def _check_tensors(engine: trt.ICudaEngine, shapes: dict[str, tuple[int, ...]]) -> None:
+def _check_tensors(engine: trt.ICudaEngine, tensors: Tensors) -> None:
+    kinds = {"uint8": trt.DataType.UINT8, "float32": trt.DataType.FLOAT}
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    found = {name: _to_tuple(engine.get_tensor_shape(name)) for name in names}
-    kinds = {name: engine.get_tensor_dtype(name) for name in names}
-    expected = {name: trt.DataType.UINT8 if name == "image" else trt.DataType.FLOAT for name in shapes}
-    if found != shapes or kinds != expected:
-        raise EngineError(f"this TensorRT engine has tensors {found} ({kinds}), expected are {shapes} ({expected})")
+    found = {name: (_to_tuple(engine.get_tensor_shape(name)), engine.get_tensor_dtype(name)) for name in names}
+    expected = {name: (shape, kinds[dtype]) for name, (shape, dtype) in tensors.items()}
+    if found != expected:
+        raise EngineError(f"this TensorRT engine has tensors {found}, expected are {expected}")
 
 
 def _to_tuple(shape: trt.Dims) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ class TorchSession:
     def __init__(self, program: torch.nn.Module, config: ModelConfig) -> None:
         self.device = f"CPU ({torch.get_num_threads()} threads)"
         self._program = program
-        self._outputs = {output.name: np.zeros(output.shape, np.float32) for output in config.outputs}
+        self._outputs = {output.name: np.zeros(output.shape, output.dtype) for output in config.outputs}
 
     def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """See `Session.run`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tiny import CONFIG, tiny_graph
+from tiny import BYTES, CONFIG, bytes_graph, tiny_graph
 
 from perception.engines.errors import EngineError
 from perception.engines.graph import CONFIG as CONFIG_KEY
@@ -12,6 +12,14 @@ from perception.engines.graph import read, read_config, to_bytes
 
 def test_the_config_travels_in_the_file() -> None:
     assert read_config(read(to_bytes(tiny_graph())), "tiny") == CONFIG
+
+
+def test_the_types_of_outputs_are_held_against_the_graph() -> None:
+    assert read_config(bytes_graph(), "bytes") == BYTES
+    model = bytes_graph()
+    model.metadata_props[0].value = model.metadata_props[0].value.replace('"uint8"', '"float32"')
+    with pytest.raises(EngineError, match="gives .*bytes uint8 1x1x32x32, but its config promises .*bytes float"):
+        read_config(model, "mixed.onnx")
 
 
 def test_the_same_graph_is_the_same_bytes() -> None:

@@ -7,9 +7,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, numpy_helper
-from tiny import random_frames, tiny_graph
+from tiny import BYTES, bytes_graph, random_frames, tiny_graph
 
 from perception.engines.errors import EngineError
+from perception.engines.graph import read_config
 from perception.engines.precision import is_float32, to_fp16
 
 
@@ -25,6 +26,14 @@ def test_weights_are_half_and_outputs_are_not() -> None:
         ort.InferenceSession(m.SerializeToString()).run(None, {"image": frame})[0] for m in (tiny_graph(), half)
     )
     assert 0 < np.abs(got - expected).max() < 0.01
+
+
+def test_outputs_of_bytes_stay_bytes() -> None:
+    half = to_fp16(bytes_graph())
+    onnx.checker.check_model(half, full_check=True)
+    assert read_config(half, "half") == BYTES
+    depth, whole = ort.InferenceSession(half.SerializeToString()).run(None, {"image": random_frames(1)[0]})
+    assert whole.dtype == np.uint8 and (whole == depth.astype(np.uint8)).all() and len(np.unique(whole)) > 1
 
 
 def test_a_weight_beyond_half_precision_is_named() -> None:

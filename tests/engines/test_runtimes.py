@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime as ort
 import pytest
-from tiny import CONFIG, random_frames, tiny_graph
+from tiny import BYTES, CONFIG, bytes_graph, random_frames, tiny_graph
 
 from perception.engines.errors import EngineError
 from perception.engines.graph import to_bytes
@@ -17,8 +17,8 @@ from perception.tasks.depth import PARITY_BOUNDS, disagreement
 FRAMES = random_frames(16)
 
 
-def _graph(runtime, precision: str):
-    model = tiny_graph()
+def _graph(runtime, precision: str, model=None):
+    model = model or tiny_graph()
     if precision == "int8":
         return quantize(model, FRAMES, runtime.quantization())
     return to_fp16(model) if precision == "fp16" else model
@@ -48,6 +48,19 @@ def test_outputs_are_one_buffer_that_follows_the_image(name: str) -> None:
     session.run(FRAMES[0])
     np.testing.assert_array_equal(first, before)
     session.close()
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_outputs_of_bytes_are_bytes(name: str) -> None:
+    runtime = get_runtime(name)
+    for precision in runtime.precisions():
+        graph = to_bytes(_graph(runtime, precision, bytes_graph()))
+        plan = runtime.compile(graph, precision, lambda line: None)
+        session = runtime.load(plan, BYTES, precision, 1)
+        outputs = session.run(FRAMES[0])
+        assert outputs["bytes"].dtype == np.uint8 and outputs["depth"].dtype == np.float32
+        assert np.abs(outputs["bytes"] + 0.5 - outputs["depth"]).max() <= 0.51 and outputs["bytes"].any()
+        session.close()
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch"])

@@ -7,18 +7,19 @@ import importlib
 import importlib.util
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import CONFIG, random_frames, tiny_graph
+from tiny import BYTES, CONFIG, random_frames, tiny_graph
 
 from perception.engines.errors import EngineError
 from perception.engines.graph import to_bytes
 from perception.engines.runtimes import cuda
 
 MODULE = "perception.engines.runtimes.tensorrt_runtime"
-SHAPES = {"image": (1, 32, 32, 3), "depth": (1, 1, 32, 32)}
+SHAPES = {"image": (1, 32, 32, 3), "depth": (1, 1, 32, 32), "bytes": (1, 1, 32, 32)}
 
 
 class FakeCudart:
@@ -65,7 +66,7 @@ class FakeCudart:
 
 
 def fake_tensorrt() -> types.ModuleType:
-    """As much of the module `tensorrt` as our file uses. Its "engine" writes the image's mean into `depth`."""
+    """As much of the module `tensorrt` as our file uses. Its "engine" writes the image's mean into both outputs."""
     trt = types.ModuleType("tensorrt")
     trt.__version__ = "10.3.0"
     trt.seen = seen = types.SimpleNamespace(flags=None, cleared=[], cache=None, parses=True, builds=True, runs=True)
@@ -133,10 +134,12 @@ def fake_tensorrt() -> types.ModuleType:
             image = (ctypes.c_uint8 * (32 * 32 * 3)).from_address(self.addresses["image"])
             depth = (ctypes.c_float * (32 * 32)).from_address(self.addresses["depth"])
             depth[:] = [float(np.mean(image))] * len(depth)
+            whole = (ctypes.c_uint8 * (32 * 32)).from_address(self.addresses["bytes"])
+            whole[:] = [int(np.mean(image))] * len(whole)
             return seen.runs
 
     class Engine:
-        num_io_tensors = 2
+        num_io_tensors = len(SHAPES)
         create_execution_context = staticmethod(Context)
 
         def get_tensor_name(self, index: int) -> str:
@@ -146,7 +149,7 @@ def fake_tensorrt() -> types.ModuleType:
             return SHAPES[name]
 
         def get_tensor_dtype(self, name: str) -> str:
-            return "u8" if name == "image" else "f32"
+            return "f32" if name == "depth" else "u8"
 
     class Runtime:
         def __init__(self, log) -> None:
@@ -192,12 +195,13 @@ def test_builds_are_strongly_typed_without_tf32_and_share_a_timing_cache(runtime
 
 
 def test_a_run_goes_through_the_gpu_and_close_gives_everything_back(runtime, library: FakeCudart) -> None:
-    session = runtime.load(b"plan", CONFIG, "fp32", 0)
+    session = runtime.load(b"plan", BYTES, "fp32", 0)
     assert session.device == "Orin (compute capability 8.7)"
     for frame in random_frames(2):
         outputs = session.run(frame)
         assert outputs["depth"].dtype == np.float32
         np.testing.assert_allclose(outputs["depth"], np.full((1, 1, 32, 32), frame.mean()), rtol=1e-5)
+        np.testing.assert_array_equal(outputs["bytes"], np.full((1, 1, 32, 32), int(frame.mean()), np.uint8))
     session.close()
     assert library.memory == {}
 
@@ -210,19 +214,23 @@ def test_its_errors_are_ours(runtime, library: FakeCudart) -> None:
     with pytest.raises(EngineError, match="cannot build this engine: no tactic for node 7"):
         runtime.compile(b"", "fp32", lambda line: None)
     with pytest.raises(EngineError, match="cannot load this engine: magic tag does not match; build it again"):
-        runtime.load(b"of another machine", CONFIG, "fp32", 0)
-    session = runtime.load(b"plan", CONFIG, "fp32", 0)
+        runtime.load(b"of another machine", BYTES, "fp32", 0)
+    session = runtime.load(b"plan", BYTES, "fp32", 0)
     _seen().runs = False
     with pytest.raises(EngineError, match="cannot run this engine"):
         session.run(random_frames(1)[0])
     library.fail.add("cudaMalloc")
     with pytest.raises(EngineError, match=r"cudaMalloc failed: out of memory \(CUDA error 2\)"):
-        runtime.load(b"plan", CONFIG, "fp32", 0)
+        runtime.load(b"plan", BYTES, "fp32", 0)
 
 
 def test_an_engine_of_another_network_is_refused(runtime) -> None:
     with pytest.raises(EngineError, match="this TensorRT engine has tensors"):
-        runtime.load(b"plan", CONFIG.replace(input_size=(64, 64)), "fp32", 0)
+        runtime.load(b"plan", BYTES.replace(input_size=(64, 64)), "fp32", 0)
+    with pytest.raises(EngineError, match="this TensorRT engine has tensors .*'u8'.*expected are .*'f32'"):
+        runtime.load(
+            b"plan", BYTES.replace(outputs=tuple(replace(o, dtype="float32") for o in BYTES.outputs)), "fp32", 0
+        )
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is None, reason="TensorRT is not installed on this machine")

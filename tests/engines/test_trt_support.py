@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from tiny import random_frames, tiny_graph
+from tiny import bytes_graph, random_frames, tiny_graph
 
 from perception.engines.errors import EngineError
 from perception.engines.quantize import quantize
@@ -64,6 +64,15 @@ def test_resize_modes() -> None:
 def test_unsigned_activations_are_refused() -> None:
     problems = unsupported(quantize(tiny_graph(), random_frames(2), Quantization("uint8")))
     assert any("its zero point is uint8, accepted is int8" in problem for problem in problems)
+
+
+def test_bytes_come_of_floats_alone() -> None:
+    model = bytes_graph()
+    assert unsupported(model) == []
+    rounded = helper.make_node("Cast", ["depth"], ["whole"], name="whole", to=TensorProto.INT64)
+    model.graph.node.insert(len(model.graph.node) - 1, rounded)
+    model.graph.node[-1].input[0] = "whole"
+    assert unsupported(model) == ["Cast 'to_bytes': bytes are cast from and to FLOAT and FLOAT16 only"]
 
 
 def test_opset() -> None:

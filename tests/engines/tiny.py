@@ -60,6 +60,17 @@ def tiny_graph(config: ModelConfig = CONFIG, seed: int = 0) -> onnx.ModelProto:
     return finish(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), config)
 
 
+BYTES = CONFIG.replace(outputs=(*CONFIG.outputs, Output("bytes", (1, 1, *SIZE), "m", "uint8")))
+
+
+def bytes_graph() -> onnx.ModelProto:
+    """The same with a second output, whole metres as bytes."""
+    model = tiny_graph()
+    model.graph.node.append(helper.make_node("Cast", ["depth"], ["bytes"], name="to_bytes", to=TensorProto.UINT8))
+    model.graph.output.append(helper.make_tensor_value_info("bytes", TensorProto.UINT8, (1, 1, *SIZE)))
+    return finish(model, BYTES)
+
+
 def random_frames(count: int, seed: int = 0) -> list[np.ndarray]:
     """Smooth random images: uint8 (1, 32, 32, 3)."""
     random = np.random.default_rng(seed)

@@ -33,6 +33,15 @@ def test_json_round_trip(mean: tuple, std: tuple, focal: tuple | None, labels: t
     assert ModelConfig.from_json(made.to_json()) == made
 
 
+def test_outputs_are_floats_or_bytes() -> None:
+    made = config(outputs=(Output("mask", (1, 64, 96), "class", "uint8"),))
+    assert ModelConfig.from_json(made.to_json()) == made
+    before = made.to_json().replace('"dtype": "uint8", ', "")  # as engines that were built before have it
+    assert ModelConfig.from_json(before).outputs[0].dtype == "float32"
+    with pytest.raises(ValueError, match="dtype 'int4' of output 'mask' is unknown; accepted: .*uint8"):
+        Output("mask", (1, 64, 96), "class", "int4")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": "m"}', '{"outputs": [], "nonsense": 1}'])
 def test_other_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a model configuration"):
