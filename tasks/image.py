@@ -36,7 +36,7 @@ ENCODINGS = (*COLOR_ENCODINGS, *DEPTH_ENCODINGS)
 _CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "yuv422": 2, "uyvy": 2, "yuv422_yuy2": 2, "yuyv": 2}
 _DTYPES: dict[str, type[np.generic]] = {"mono16": np.uint16, "16UC1": np.uint16, "32FC1": np.float32}
 _RESIZABLE = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")  # every pixel stands for itself, so resizing may come first
-_INTERPOLATION = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
+_INTERPOLATION = {"nearest": cv2.INTER_NEAREST_EXACT, "linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
 
 @lru_cache(maxsize=64)  # every message asks again
