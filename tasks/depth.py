@@ -46,7 +46,7 @@ def parse(
         min_depth, max_depth: metres; what lies outside becomes -Inf and +Inf.
         out: float32 of the source's shape, where the result may go.
     """
-    small = _covered(outputs["depth"].reshape(outputs["depth"].shape[-2:]), fit) * np.float32(fit.depth_scale)
+    small = fit.covered(outputs["depth"].reshape(outputs["depth"].shape[-2:])) * np.float32(fit.depth_scale)
     metres = resize(small, fit.source, out=out)
     # Not finite or not positive: the network says nothing there. Interpolation never leaves the range of the small map,
     # which tells sooner whether any such pixel exists.
@@ -54,15 +54,6 @@ def parse(
     if not (low > min_depth and high <= max_depth):
         metres = _mark_range(metres, min_depth, max_depth)
     return Depth(metres, fit.camera)
-
-
-def _covered(depth: np.ndarray, fit: Fit) -> np.ndarray:
-    """The part of the network's map that shows the source."""
-    rows, columns = (
-        slice(part.start * size // length, part.stop * size // length)
-        for part, size, length in zip(fit.window, depth.shape, fit.network, strict=True)
-    )
-    return depth[rows, columns]
 
 
 def _mark_range(metres: np.ndarray, min_depth: float, max_depth: float) -> np.ndarray:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from perception.tasks.anchors import area, pairwise_iou
+from perception.tasks.colors import palette
 from perception.tasks.config import ModelConfig
 from perception.tasks.decoders import Decoder
 from perception.tasks.geometry import Fit
@@ -134,22 +135,15 @@ def disagreement(
         return float(apart.sum() / max(np.maximum(mine, other).sum(), 1.0))
 
 
-def colors(count: int) -> np.ndarray:
-    """A colour for each of `count` classes, BGR uint8 (count, 3): neighbours differ clearly."""
-    hues = (np.arange(count) * 180 * 0.618034) % 180  # the golden ratio never comes back to where it was
-    pixels = np.stack([hues, np.full(count, 200), np.full(count, 255)], 1).astype(np.uint8)
-    return cv2.cvtColor(pixels[None], cv2.COLOR_HSV2BGR)[0]
-
-
 def overlay(image: np.ndarray, detections: Detections, labels: Sequence[str]) -> np.ndarray:
     """A copy of `image` (BGR uint8) with the boxes, and above each its name, score and, where it has one, number."""
     picture = np.ascontiguousarray(image).copy()
-    palette = colors(len(labels))
+    colors = palette(len(labels))
     scale = max(0.4, min(picture.shape[:2]) / 900)
     tracks = np.zeros(len(detections), int) if detections.tracks is None else detections.tracks
     columns = detections.boxes, detections.scores, detections.labels, tracks
     for box, score, label, track in zip(*(column[::-1] for column in columns), strict=True):
-        color = tuple(map(int, palette[label]))
+        color = tuple(map(int, colors[label]))
         x1, y1, x2, y2 = (round(float(value)) for value in box)
         cv2.rectangle(picture, (x1, y1), (x2, y2), color, max(2, round(3 * scale)))
         caption = f"{labels[label]} {score:.2f}" + (f" #{track}" if track else "")

@@ -113,8 +113,16 @@ class Fit:
             rows, columns = (slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
             return rows, columns
         ratios = (1.0, 1.0) if self._ratios is None or not self.pads else self._ratios
-        rows, columns = (self._covered(length, ratio) for length, ratio in zip(self.network, ratios, strict=True))
+        rows, columns = (self._share(length, ratio) for length, ratio in zip(self.network, ratios, strict=True))
         return rows, columns
+
+    def covered(self, values: np.ndarray) -> np.ndarray:
+        """The part of a map of the network's image, (h, w) of any resolution, that shows the source."""
+        rows, columns = (
+            slice(part.start * size // length, part.stop * size // length)
+            for part, size, length in zip(self.window, values.shape, self.network, strict=True)
+        )
+        return values[rows, columns]
 
     @cached_property
     def depth_scale(self) -> float:
@@ -137,7 +145,7 @@ class Fit:
             return None
         return self.camera.fy / self.camera.height / self.focal[1], self.camera.fx / self.camera.width / self.focal[0]
 
-    def _covered(self, length: int, ratio: float) -> slice:
+    def _share(self, length: int, ratio: float) -> slice:
         if ratio <= self.NARROW:
             return slice(0, length)
         covered = max(PAD_GRID, round(length / ratio / PAD_GRID) * PAD_GRID)

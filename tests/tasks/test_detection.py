@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from perception.tasks import detection as task
 from perception.tasks import get_task, task_names
 from perception.tasks.anchors import encode, ssd_grids, ssd_shapes
+from perception.tasks.colors import palette
 from perception.tasks.config import ModelConfig, Output
 from perception.tasks.decoders import BoxDecoder, SsdDecoder, YoloxDecoder, make_decoder
 from perception.tasks.geometry import Fit
@@ -264,7 +265,7 @@ def test_overlay_draws_boxes_in_their_classes_colours() -> None:
     image = np.zeros((90, 120, 3), np.uint8)
     found = task.Detections(np.array([[20, 30, 60, 70]], np.float32), np.array([0.9], np.float32), np.array([1]))
     picture = task.overlay(image, found, LABELS)
-    assert (image == 0).all() and (picture[50, 20] == task.colors(3)[1]).all() and (picture[50, 40] == 0).all()
+    assert (image == 0).all() and (picture[50, 20] == palette(3)[1]).all() and (picture[50, 40] == 0).all()
     assert (picture[20:30] > 0).any() and not (
         task.overlay(image, task.Detections(*(a[:0] for a in (found.boxes, found.scores, found.labels))), LABELS)
     ).any()
