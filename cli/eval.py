@@ -41,7 +41,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _add_task_arguments(parser: argparse.ArgumentParser) -> None:
     """What belongs to one task is told by its file."""
     from perception.evaluation.assessment import all_assessments
+    from perception.evaluation.classes import add_class_arguments
 
+    add_class_arguments(parser.add_argument_group("tasks with classes"))
     for name, assessment in all_assessments().items():
         assessment.add_arguments(parser.add_argument_group(name))
 

@@ -108,6 +108,20 @@ class Assessment(ABC, Generic[AnyFrame, Result]):
             ValueError: the truth is missing or does not fit.
         """
 
+    def rows(
+        self, predict: Predict, config: ModelConfig, dataset: Dataset[Any], frames: Iterable[AnyFrame]
+    ) -> list[Row]:
+        """What `measure` says of each of some frames by itself.
+
+        Raises:
+            ValueError: no frame, or one without truth.
+        """
+        infer = self.inference(predict, config, dataset)
+        rows = [self.measure(Sample(frame, infer(frame)), None, dataset, infer) for frame in frames]
+        if not rows:
+            raise ValueError("the data set is empty; nothing to evaluate")
+        return rows
+
     def summarise(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What the rows of a data set say together.
 

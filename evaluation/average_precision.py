@@ -15,6 +15,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from perception.evaluation.results import DRAWS, draw_images
+
 SIZES = ("small", "medium", "large")
 """Up to 32 squared pixels, up to 96 squared, and beyond."""
 CHUNK = 4_000_000
@@ -108,13 +110,12 @@ class Evaluation:
             if match.owed.any()
         }
 
-    def resampled(self, times: int, seed: int = 0) -> dict[str, np.ndarray]:
-        """mAP and AP50 of draws of as many images, with replacement: float (times,) each; NaN where one has no object.
+    def resampled(self, times: int = DRAWS) -> dict[str, np.ndarray]:
+        """mAP and AP50 of draws of images, see `draw_images`: float (times,) each; NaN where one has no object.
 
-        An image keeps its matches, so that only sums are made anew. The same seed draws the same images.
+        An image keeps its matches, so that only sums are made anew.
         """
-        rng = np.random.default_rng(seed)
-        draws = rng.multinomial(self.images, np.full(self.images, 1 / self.images), times).astype(np.float32)
+        draws = draw_images(self.images, times)
         total, known = np.zeros((times, len(self.overlaps))), np.zeros((times, 1))
         for match in self.matches:
             found = average_precisions(match, draws, self.recalls)

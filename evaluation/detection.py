@@ -13,30 +13,26 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from perception.engines.acceptance import Predict
-from perception.evaluation.assessment import Assessment, Sample
+from perception.evaluation.assessment import Sample
 from perception.evaluation.box_verdicts import Verdicts, draw, shown
+from perception.evaluation.classes import ClassAssessment, classes_section, labels_of, which_classes
 from perception.evaluation.frames import BoxFrame, Dataset
-from perception.evaluation.results import Row
-from perception.evaluation.tables import apart, entry_name, interval, table
+from perception.evaluation.results import DRAWS_TOLD, Row, half_width, measured_by_both
+from perception.evaluation.tables import apart, entry_name, figure, interval, table
 from perception.tasks import detection as detection_task
 from perception.tasks.config import ModelConfig
 from perception.tasks.decoders import FoundDecoder
 from perception.tasks.detection import IOU, MOST, REPORTED, Detections
 from perception.tasks.geometry import Fit
 from perception.tasks.image import Image, preprocess
-from perception.tasks.labels import UNUSED, chosen
 
 if TYPE_CHECKING:
     from perception.evaluation.average_precision import Evaluation
 
 LEAST_SCORE = 1e-8
 """Average precision is over boxes of all scores; MobileDet was published with this threshold."""
-RESAMPLES = 200
-"""Draws of images for an interval."""
 REMEMBERED = 16
 """Evaluations: of an engine, which is then held against its reference."""
-NAMED = 12
-"""Classes that a remark names at most."""
 
 
 @dataclass(frozen=True)
@@ -56,32 +52,13 @@ def predict_boxes(
     return detection_task.parse(predict(preprocess(image, config, fit)), fit, config, score, overlap, most, classes)
 
 
-class Shared:
-    """The classes of a model and of a data set, which are the same where they have the same name.
-
-    `places` is int64 (model's classes,), the place of each in the data set's labels, -1 where it has none. Of the data
-    set's classes only those `of_interest`, bool (labels,), count.
-    """
-
-    def __init__(self, model: Sequence[str], data: Sequence[str], of_interest: np.ndarray | None = None) -> None:
-        wanted = np.ones(len(data), bool) if of_interest is None else of_interest
-        numbers = {name: place for place, name in enumerate(data) if wanted[place]}
-        self.places = np.array([numbers.get(name, -1) if name != UNUSED else -1 for name in model], np.int64)
-        self.known = np.isin(np.arange(len(data)), self.places)
-        self.strangers = [name for name in model if name not in data and name != UNUSED]
-        self.missing = [name for name, sought in zip(data, wanted & ~self.known, strict=True) if sought]
-
-
 @dataclass(frozen=True)
-class DetectionAssessment(Assessment[BoxFrame, Prediction]):
-    """Which boxes count. What the model does not know is missed, unless only `shared_classes` count."""
+class DetectionAssessment(ClassAssessment[BoxFrame, Prediction]):
+    """Which boxes count."""
 
     score_threshold: float = LEAST_SCORE
     iou_threshold: float = IOU
     most: int = MOST
-    shared_classes: bool = False
-    classes: str = ""
-    """Names of the only classes that count, separated by commas; empty: all."""
 
     title: ClassVar[str] = "Detection"
     metric: ClassVar[str] = "mAP"
@@ -105,19 +82,12 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
             "--iou-threshold", type=float, default=IOU, help="of boxes that are doubles (default: %(default)s)"
         )
         parser.add_argument("--most", type=int, default=MOST, help="boxes of an image (default: %(default)s)")
-        parser.add_argument(
-            "--shared-classes", action="store_true", help="classes that the model does not know are not missed"
-        )
-
-        parser.add_argument(
-            "--classes", default="", help="the only classes that count, separated by commas (default: all)"
-        )
 
     @classmethod
     def from_arguments(cls, args: argparse.Namespace) -> DetectionAssessment:
         """See `Assessment`."""
         average_precision()
-        return cls(args.score_threshold, args.iou_threshold, args.most, args.shared_classes, args.classes)
+        return cls(args.shared_classes, args.classes, args.score_threshold, args.iou_threshold, args.most)
 
     def options(self) -> dict[str, Any]:
         """See `Assessment`."""
@@ -127,12 +97,7 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         self, predict: Predict, config: ModelConfig, dataset: Dataset[Any]
     ) -> Callable[[BoxFrame], Prediction]:
         """See `Assessment`."""
-        shared = self._shared(config.labels, _labels(dataset))
-        if not shared.known.any():
-            raise ValueError(
-                f"{config.name} and {dataset.name} have no class in common; the model knows {_some(shared.strangers)}, "
-                f"the data set {_some(shared.missing)}"
-            )
+        shared = self.shared(config, dataset)
 
         def infer(frame: BoxFrame) -> Prediction:
             found = predict_boxes(
@@ -142,18 +107,9 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
 
         return infer
 
-    def _shared(self, model: Sequence[str], data: Sequence[str]) -> Shared:
-        return Shared(model, data, chosen(self.classes, data))
-
     def remarks(self, config: ModelConfig, dataset: Dataset[Any]) -> list[str]:
         """The classes that only one side has, and boxes that cannot count."""
-        shared = self._shared(config.labels, _labels(dataset))
-        remarks = []
-        if shared.missing:
-            fate = "left out" if self.shared_classes else "counted as missed (--shared-classes leaves them out)"
-            remarks.append(f"classes that the model does not know, {fate}: {_some(shared.missing)}")
-        if shared.strangers:
-            remarks.append(f"classes that the data set does not have, not looked for: {_some(shared.strangers)}")
+        remarks = super().remarks(config, dataset)
         decoder = config.decoder
         if isinstance(decoder, FoundDecoder) and decoder.least > self.score_threshold:
             remarks.append(
@@ -175,7 +131,7 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         boxes that a picture shows.
         """
         frame, prediction = sample.frame, sample.result
-        labels, found, counts = _labels(dataset), prediction.detections, self._counts(sample, dataset)
+        labels, found, counts = labels_of(dataset), prediction.detections, self._counts(sample, dataset)
         truth: dict[str, Any] = {
             "boxes": _digits(frame.boxes[counts]),
             "labels": [labels[label] for label in frame.labels[counts]],
@@ -198,11 +154,7 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
 
     def _counts(self, sample: Sample[BoxFrame, Prediction], dataset: Dataset[Any]) -> np.ndarray:
         """Which objects of the frame are owed, bool (objects,)."""
-        of_interest = chosen(self.classes, _labels(dataset))
-        counted = np.ones(len(_labels(dataset)), bool) if of_interest is None else of_interest
-        if self.shared_classes:
-            counted = counted & sample.result.known
-        return counted[sample.frame.labels]
+        return self.counted(sample.result.known, dataset)[sample.frame.labels]
 
     def summary(self, rows: Sequence[Row]) -> dict[str, Any]:
         """`metrics` over all images and `classes`, see `Evaluation`; `ci95` of mAP and AP50: half the width of the
@@ -211,37 +163,25 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         evaluation = evaluate(rows)
         return {
             "metrics": evaluation.metrics,
-            "ci95": {name: _half_width(values) for name, values in evaluation.resampled(RESAMPLES).items()},
+            "ci95": {name: half_width(values) for name, values in evaluation.resampled().items()},
             "classes": evaluation.by_class(),
         }
 
     def difference(self, rows: Sequence[Row], reference: Sequence[Row]) -> dict[str, float]:
         """Of mAP and AP50. Both are of the same draws of images, so that small differences show."""
-        pairs = [
-            pair for pair in zip(rows, reference, strict=True) if "error" not in pair[0] and "error" not in pair[1]
-        ]
-        mine, other = (evaluate([pair[side] for pair in pairs]) for side in (0, 1))
-        draws = mine.resampled(RESAMPLES), other.resampled(RESAMPLES)
+        mine, other = map(evaluate, measured_by_both(rows, reference))
+        draws = mine.resampled(), other.resampled()
         found = {}
         for name in ("mAP", "AP50"):
             found[name] = mine.metrics[name] - other.metrics[name]
-            found[f"{name}_ci95"] = _half_width(draws[0][name] - draws[1][name])
+            found[f"{name}_ci95"] = half_width(draws[0][name] - draws[1][name])
         return found
-
-    def rows(
-        self, predict: Predict, config: ModelConfig, dataset: Dataset[Any], frames: Iterable[BoxFrame]
-    ) -> list[Row]:
-        """What `measure` says of each frame."""
-        infer = self.inference(predict, config, dataset)
-        return [self.measure(Sample(frame, infer(frame)), None, dataset, infer) for frame in frames]
 
     def score(
         self, predict: Predict, config: ModelConfig, dataset: Dataset[Any], frames: Iterable[BoxFrame]
     ) -> dict[str, float]:
         """`Evaluation.metrics` and `frames`; mAP is NaN where nothing was found."""
         rows = self.rows(predict, config, dataset, frames)
-        if not rows:
-            raise ValueError("the data set is empty; nothing to evaluate")
         evaluation = evaluate(rows)
         nothing = {} if any(row["found"]["boxes"] for row in rows) else {self.metric: math.nan}
         return evaluation.metrics | nothing | {"frames": float(len(rows))}
@@ -259,21 +199,17 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
     @staticmethod
     def conditions(options: Mapping[str, Any], sequence: bool) -> str:
         """See `Assessment`."""
-        which = "that the model knows" if options["shared_classes"] else "of the data set"
-        only = f", of these only {options['classes']}" if options["classes"] else ""
         score, overlap, most = (options[name] for name in ("score_threshold", "iou_threshold", "most"))
         return (
-            f"the classes {which}{only}; boxes that score {score:g} or more, doubles by an overlap over {overlap:g} "
+            f"{which_classes(options)}; boxes that score {score:g} or more, doubles by an overlap over {overlap:g} "
             f"left out, at most {most} an image. mAP, AP50, AP75, AR100: by COCO's protocol (pycocotools); VOC AP50: "
-            "the whole area under each class's curve, with the same matches. "
-            f"± half a 95 % interval of {RESAMPLES} draws of as many images with replacement, which takes images for "
-            "independent, as those of a video are not."
+            "the whole area under each class's curve, with the same matches. " + DRAWS_TOLD
         )
 
     @staticmethod
     def cells(summary: Mapping[str, Any]) -> tuple[str, ...]:
         """See `columns`."""
-        return interval(summary, "mAP"), interval(summary, "AP50"), _figure(summary["metrics"]["AP75"])
+        return interval(summary, "mAP"), interval(summary, "AP50"), figure(summary["metrics"]["AP75"])
 
     @staticmethod
     def sections(entries: Sequence[Mapping[str, Any]], sequence: bool) -> list[str]:
@@ -283,12 +219,12 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
         lines = [
             (
                 entry_name(entry),
-                *(_figure(entry["summary"]["metrics"][name]) for name in names),
+                *(figure(entry["summary"]["metrics"][name]) for name in names),
                 *(apart(entry["difference"], name) for name in ("mAP", "AP50")),
             )
             for entry in entries
         ]
-        return ["## Accuracy\n\n" + table(head, lines), _classes_section(entries)]
+        return ["## Accuracy\n\n" + table(head, lines), classes_section(entries, "objects", ("mAP", "AP50"))]
 
     @staticmethod
     def rank(row: Row) -> tuple[float, ...]:
@@ -305,15 +241,10 @@ class DetectionAssessment(Assessment[BoxFrame, Prediction]):
     def pictures(self, sample: Sample[BoxFrame, Prediction], dataset: Dataset[Any]) -> list[np.ndarray]:
         """See `legend`."""
         found, counts = shown(sample.result.detections), self._counts(sample, dataset)
-        return draw(sample.frame, found, _labels(dataset), counts)
+        return draw(sample.frame, found, labels_of(dataset), counts)
 
 
 ASSESSMENT = DetectionAssessment
-
-
-def _labels(dataset: Dataset[Any]) -> tuple[str, ...]:
-    labels: tuple[str, ...] = dataset.labels  # type: ignore[attr-defined]
-    return labels
 
 
 def average_precision() -> Any:
@@ -348,29 +279,3 @@ def evaluate(rows: Sequence[Row]) -> Evaluation:
 def _digits(values: np.ndarray) -> Any:
     """As lists, without the digits that float32 does not have."""
     return [_digits(value) if np.ndim(value) else float(f"{value:.7g}") for value in values]
-
-
-def _half_width(values: np.ndarray) -> float:
-    low, high = np.nanpercentile(values, (2.5, 97.5)) if np.isfinite(values).any() else (math.nan, math.nan)
-    return float(high - low) / 2
-
-
-def _figure(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return (", ".join(names[:NAMED]) or "none") + more
-
-
-def _classes_section(entries: Sequence[Mapping[str, Any]]) -> str:
-    """mAP and AP50 of each class, the engines side by side."""
-    objects = {name: values["objects"] for entry in entries for name, values in entry["summary"]["classes"].items()}
-    lines = []
-    for name, count in objects.items():
-        found = [entry["summary"]["classes"].get(name, {}) for entry in entries]
-        cells = (f"{_figure(one['mAP'])}, {_figure(one['AP50'])}" if one else "-" for one in found)
-        lines.append((name, f"{count:.0f}", *cells))
-    head = ("class", "objects", *(entry_name(entry) for entry in entries))
-    return "## By class: mAP, AP50\n\n" + table(head, lines)

@@ -14,6 +14,13 @@ Row = dict[str, Any]
 FORMAT = 4
 """Raised when a row's content changes its meaning, so that older files are not continued."""
 
+DRAWS = 200
+"""Draws of images for an interval where a figure is no mean over them."""
+DRAWS_TOLD = (
+    f"± half a 95 % interval of {DRAWS} draws of as many images with replacement, which takes images for independent, "
+    "as those of a video are not."
+)
+
 
 class ResultLog:
     """Rows of one engine on one data set, a line of JSON each behind a line that says what they belong to.
@@ -72,6 +79,27 @@ def half_interval(values: np.ndarray) -> float:
     return float(1.96 * np.std(values, ddof=min(1, len(values) - 1)) / np.sqrt(len(values)))
 
 
+def draw_images(images: int, times: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """How often each image comes in draws of as many, with replacement (Efron, 1979): float32 (times, images).
+
+    The same seed draws the same images.
+    """
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(images, np.full(images, 1 / images), times).astype(np.float32)
+
+
+def half_width(values: np.ndarray) -> float:
+    """Half the width of the middle 95 % of what draws give; NaN where none gives a number."""
+    low, high = np.nanpercentile(values, (2.5, 97.5)) if np.isfinite(values).any() else (math.nan, math.nan)
+    return float(high - low) / 2
+
+
+def measured_by_both(rows: Sequence[Row], reference: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows of samples that are broken in neither."""
+    pairs = [pair for pair in zip(rows, reference, strict=True) if not any("error" in row for row in pair)]
+    return [mine for mine, _ in pairs], [theirs for _, theirs in pairs]
+
+
 def mean(values: Sequence[float]) -> float:
     """Of those that are finite; NaN where none is."""
     finite = [value for value in values if math.isfinite(value)]
@@ -92,14 +120,11 @@ def image_differences(rows: Sequence[Row], reference: Sequence[Row], names: Sequ
 
     Differences image by image vary far less than the images do, so that small ones show.
     """
-    pairs = [
-        (row["metrics"], other["metrics"])
-        for row, other in zip(rows, reference, strict=True)
-        if "error" not in row and "error" not in other
-    ]
+    both = measured_by_both(rows, reference)
     found = {}
     for name in names:
-        values = np.array([mine[name] - theirs[name] for mine, theirs in pairs])
+        mine, theirs = (np.array([row["metrics"][name] for row in side]) for side in both)
+        values = mine - theirs
         found[name] = float(values.mean()) if len(values) else float("nan")
         found[f"{name}_ci95"] = half_interval(values) if len(values) else float("nan")
     return found

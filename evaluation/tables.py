@@ -37,6 +37,11 @@ def apart(difference: Mapping[str, float] | None, name: str) -> str:
     return f"{difference[name]:+.4f} ± {difference[f'{name}_ci95']:.4f}" if difference else "-"
 
 
+def figure(value: float) -> str:
+    """E.g. "0.420"."""
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
 def percent(value: float) -> str:
     """E.g. "4.20 %"."""
     return "-" if math.isnan(value) else f"{100 * value:.2f} %"

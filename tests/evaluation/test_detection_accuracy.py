@@ -16,7 +16,8 @@ pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra `
 from perception.evaluation.assessment import Sample, all_assessments, find_assessment
 from perception.evaluation.box_verdicts import Verdicts
 from perception.evaluation.boxes import Annotation, BoxDataset
-from perception.evaluation.detection import DetectionAssessment, Prediction, Shared
+from perception.evaluation.classes import Shared
+from perception.evaluation.detection import DetectionAssessment, Prediction
 from perception.evaluation.frames import BoxFrame
 from perception.evaluation.harness import network, run
 from perception.evaluation.judge import DatasetJudge, find_judge
