@@ -42,6 +42,11 @@ def darken(
     return np.rint(255 * to_signal(np.clip(arrived / electrons, 0, 1))).astype(np.uint8)
 
 
+def scale_light(image: np.ndarray, factor: float) -> np.ndarray:
+    """The image with all its light multiplied, clipped at white: uint8 of its shape. Noise is multiplied as well."""
+    return np.rint(255 * to_signal(np.minimum(_LIGHT * np.float32(factor), 1))).astype(np.uint8)[image]
+
+
 def check_exposure(exposure: float) -> None:
     """Whether images can be darkened so.
 

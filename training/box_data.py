@@ -14,7 +14,7 @@ from perception.evaluation.frames import BoxFrame
 from perception.tasks.anchors import area
 from perception.tasks.config import GREY
 from perception.training.box_losses import IGNORED, NOTHING
-from perception.training.data import stack_images, vary_color
+from perception.training.data import QUARTERS, stack_images, vary_color
 from perception.training.pasting import TRIES, paste
 
 COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
@@ -23,8 +23,6 @@ VISIBLE = 0.3
 """An object of which a crop shows less, or not the centre, need not be found there."""
 SMALLEST = 2.0
 """Pixels of the network's image: what is narrower or lower need not be found."""
-
-QUARTERS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 LEFT_OUT = -9
 """The class of boxes that a network is not to learn."""
 

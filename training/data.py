@@ -18,6 +18,9 @@ from perception.tasks.config import ModelConfig
 
 Batch = TypeVar("Batch")
 
+QUARTERS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
+"""What turns an image by so many quarters against the clock."""
+
 
 def vary_color(image: np.ndarray, amount: float, rng: np.random.Generator, hue: float = 0.0) -> np.ndarray:
     """Brightness, contrast, saturation, gamma and white balance, then rounded back to uint8 as a camera gives it.

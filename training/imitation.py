@@ -89,8 +89,12 @@ class EncoderTeacher:
         """Of its features."""
         return self.encoder.channels  # type: ignore[return-value]
 
+    def features(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Features of images, RGB in [0, 1], (N, 3, H, W), through which gradients reach the images."""
+        found: Sequence[torch.Tensor] = self.encoder.to(images.device)(self.normalize.to(images.device)(images))
+        return found
+
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Features of images, RGB in [0, 1], (N, 3, H, W)."""
-        features: Sequence[torch.Tensor] = self.encoder.to(images.device)(self.normalize.to(images.device)(images))
-        return features
+        """The same without gradients."""
+        return self.features(images)
