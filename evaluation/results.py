@@ -84,6 +84,8 @@ def draw_images(images: int, times: int = DRAWS, seed: int = 0) -> np.ndarray:
 
     The same seed draws the same images.
     """
+    if not images:
+        return np.zeros((times, 0), np.float32)
     rng = np.random.default_rng(seed)
     return rng.multinomial(images, np.full(images, 1 / images), times).astype(np.float32)
 

@@ -1,0 +1,309 @@
+"""Masks against true masks: intersection over union, contours, what confidences are worth, and how it is told."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+
+from perception.engines.acceptance import Predict
+from perception.evaluation.assessment import Sample
+from perception.evaluation.classes import ClassAssessment, classes_section, labels_of, which_classes
+from perception.evaluation.frames import Dataset, MaskFrame
+from perception.evaluation.results import DRAWS_TOLD, Row, draw_images, half_width, mean, measured_by_both
+from perception.evaluation.tables import apart, entry_name, figure, interval, percent, table
+from perception.tasks import segmentation as segmentation_task
+from perception.tasks.colors import palette
+from perception.tasks.config import ModelConfig
+from perception.tasks.geometry import Fit
+from perception.tasks.image import Image, preprocess
+from perception.tasks.labels import UNLABELED
+from perception.tasks.segmentation import Segmentation, colorize
+from perception.tasks.segmentation_metrics import TOLERANCE, boundary_scores, class_ious, confusion_matrix, metrics
+
+BANDS = (0.5, 0.7, 0.9, 0.97)
+"""Confidences between which pixels are told apart."""
+WRONG, UNKNOWN = (60, 60, 230), (96, 96, 96)
+"""Colours, BGR."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A mask of places in the data set's labels; `known` is bool (labels,): which ones the model knows."""
+
+    segmentation: Segmentation
+    known: np.ndarray
+
+
+def predict_mask(
+    predict: Predict, config: ModelConfig, frame: MaskFrame, classes: np.ndarray | None = None
+) -> Segmentation:
+    """The mask of one frame, by the same steps as the node takes; `classes` is as in `segmentation.parse`."""
+    image = Image(frame.rgb, "rgb8")
+    fit = Fit.of(image.size, config)
+    return segmentation_task.parse(predict(preprocess(image, config, fit)), fit, config, classes)
+
+
+@dataclass(frozen=True)
+class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
+    """How close to a contour is near."""
+
+    tolerance: float = TOLERANCE
+    """A share of the image's diagonal; see `boundary_scores`."""
+
+    title: ClassVar[str] = "Segmentation"
+    metric: ClassVar[str] = "mIoU"
+    columns: ClassVar[tuple[str, ...]] = ("mIoU", "pixel accuracy", "boundary F")
+    legend: ClassVar[str] = "image, truth, prediction, wrong pixels red (grey: no truth)"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance < 1:
+            raise ValueError(
+                f"tolerance {self.tolerance} is not possible; it is a share of the diagonal, such as 0.0075"
+            )
+
+    @staticmethod
+    def add_arguments(parser: argparse._ArgumentGroup) -> None:
+        """See `Assessment`."""
+        parser.add_argument(
+            "--tolerance",
+            type=float,
+            default=TOLERANCE,
+            help="how far contours may be off, as a share of the image's diagonal (default: %(default)s)",
+        )
+
+    @classmethod
+    def from_arguments(cls, args: argparse.Namespace) -> SegmentationAssessment:
+        """See `Assessment`."""
+        return cls(args.shared_classes, args.classes, args.tolerance)
+
+    def options(self) -> dict[str, Any]:
+        """See `Assessment`."""
+        return asdict(self)
+
+    def inference(
+        self, predict: Predict, config: ModelConfig, dataset: Dataset[Any]
+    ) -> Callable[[MaskFrame], Prediction]:
+        """See `Assessment`. What the data set does not have is predicted all the same, and counts as no class."""
+        shared = self.shared(config, dataset)
+        places = np.full(256, UNLABELED, np.uint8)
+        places[: len(shared.places)] = np.where(shared.places < 0, UNLABELED, shared.places)
+
+        def infer(frame: MaskFrame) -> Prediction:
+            found = predict_mask(predict, config, frame)
+            return Prediction(Segmentation(cv2.LUT(found.mask, places), found.confidence), shared.known)
+
+        return infer
+
+    def measure(
+        self,
+        sample: Sample[MaskFrame, Prediction],
+        before: Sample[MaskFrame, Prediction] | None,
+        dataset: Dataset[Any],
+        infer: Callable[[MaskFrame], Prediction],
+    ) -> Row:
+        """`labels` of the data set; `confusion`: how many pixels of which of them were given to which, as triples that
+        name them by their places, the one after the last for none that counts; `boundary`: the boundary F-score of
+        each class that is there; `bands`: how many pixels each band of confidence has, and how many of them are right;
+        `scores` of the image.
+        """
+        labels, found, truth = labels_of(dataset), sample.result.segmentation, self._truth(sample, dataset)
+        confusion = confusion_matrix(truth, found.mask, len(labels))
+        contours = boundary_scores(truth, found.mask, len(labels), self.tolerance)
+        known = truth != UNLABELED
+        band = np.searchsorted(255 * np.array(BANDS), found.confidence[known], side="right")
+        right = (truth == found.mask)[known]
+        return {
+            "labels": list(labels),
+            "confusion": [[*map(int, place), int(confusion[tuple(place)])] for place in np.argwhere(confusion)],
+            "boundary": {labels[place]: round(float(contours[place]), 6) for place in np.flatnonzero(contours >= 0)},
+            "bands": [np.bincount(some, minlength=len(BANDS) + 1).tolist() for some in (band, band[right])],
+            "scores": {name: float(metrics(confusion)[name]) for name in ("mIoU", "accuracy")},
+        }
+
+    def _truth(self, sample: Sample[MaskFrame, Prediction], dataset: Dataset[Any]) -> np.ndarray:
+        """The frame's mask without the classes that do not count."""
+        counted = self.counted(sample.result.known, dataset)
+        places = np.full(256, UNLABELED, np.uint8)
+        places[: len(counted)][counted] = np.flatnonzero(counted)
+        return np.asarray(cv2.LUT(sample.frame.mask, places))
+
+    def summary(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """`metrics`, see `Counts`; `ci95`: half the width of the middle 95 % of what draws of as many images give;
+        `classes`: of each its pixels, its IoU, and its boundary F-score as a mean over images; `bands`: the share of
+        the pixels that each band of confidence has, and of these the share that is right.
+        """
+        counts = Counts(rows)
+        pixels, right = counts.bands
+        return {
+            "metrics": {name: float(values[0]) for name, values in counts.metrics().items()},
+            "ci95": {name: half_width(values) for name, values in counts.drawn.items()},
+            "classes": counts.by_class(),
+            "bands": {
+                name: {"pixels": float(pixels[place] / pixels.sum()), "right": float(right[place] / pixels[place])}
+                for place, name in enumerate(band_names())
+                if pixels[place]
+            },
+        }
+
+    def difference(self, rows: Sequence[Row], reference: Sequence[Row]) -> dict[str, float]:
+        """Of mIoU, accuracy and boundary. Both are of the same draws of images, so that small differences show."""
+        mine, other = map(Counts, measured_by_both(rows, reference))
+        found = {}
+        for name in ("mIoU", "accuracy", "boundary"):
+            found[name] = float(mine.metrics()[name][0] - other.metrics()[name][0])
+            found[f"{name}_ci95"] = half_width(mine.drawn[name] - other.drawn[name])
+        return found
+
+    def score(
+        self, predict: Predict, config: ModelConfig, dataset: Dataset[Any], frames: Iterable[MaskFrame]
+    ) -> dict[str, float]:
+        """`metrics` as in `summary`, and `frames`."""
+        counts = Counts(self.rows(predict, config, dataset, frames))
+        return {name: float(values[0]) for name, values in counts.metrics().items()} | {"frames": float(len(counts))}
+
+    def plot(self, rows: Sequence[Row], path: Path) -> dict[str, str]:
+        """Which class is taken for which."""
+        try:
+            from perception.evaluation.segmentation_plots import draw_confusion
+        except ImportError:
+            return {}
+        name, counts = f"{path.name}-confusion.png", Counts(rows)
+        draw_confusion(counts.confusions.sum(axis=0), counts.labels, path.with_name(name))
+        return {name: "Which class is taken for which"}
+
+    @staticmethod
+    def conditions(options: Mapping[str, Any], sequence: bool) -> str:
+        """See `Assessment`."""
+        return (
+            f"{which_classes(options)}; pixels of others, or without one, do not count. mIoU: of the pixels of all "
+            "images together, the mean over the classes that these have; boundary F: contours may be off by "
+            f"{percent(options['tolerance'])} of the diagonal (Csurka et al., BMVC 2013), the mean over images of the "
+            "mean over the classes of each. " + DRAWS_TOLD
+        )
+
+    @staticmethod
+    def cells(summary: Mapping[str, Any]) -> tuple[str, ...]:
+        """See `columns`."""
+        return tuple(interval(summary, name) for name in ("mIoU", "accuracy", "boundary"))
+
+    @staticmethod
+    def sections(entries: Sequence[Mapping[str, Any]], sequence: bool) -> list[str]:
+        """See `Assessment`."""
+        names = ("mIoU", "accuracy", "boundary")
+        head = ("engine", "mean accuracy of classes", *(f"Δ {name} to fp32" for name in names))
+        lines = [
+            (
+                entry_name(entry),
+                figure(entry["summary"]["metrics"]["mean_accuracy"]),
+                *(apart(entry["difference"], name) for name in names),
+            )
+            for entry in entries
+        ]
+        accuracy = "## Accuracy\n\n" + table(head, lines)
+        return [accuracy, classes_section(entries, "pixels", ("IoU", "boundary F")), _bands_section(entries)]
+
+    @staticmethod
+    def rank(row: Row) -> tuple[float, ...]:
+        """By mIoU, then accuracy; what has no class at all comes last."""
+        return tuple(-value if np.isfinite(value) else 0.0 for value in row["scores"].values())
+
+    @staticmethod
+    def caption(row: Row) -> str:
+        """See `Assessment`."""
+        return "  ".join(f"{name} {figure(value)}" for name, value in row["scores"].items())
+
+    def pictures(self, sample: Sample[MaskFrame, Prediction], dataset: Dataset[Any]) -> list[np.ndarray]:
+        """See `legend`."""
+        image, found = np.ascontiguousarray(sample.frame.rgb[..., ::-1]), sample.result.segmentation.mask
+        truth, colors = self._truth(sample, dataset), palette(len(labels_of(dataset)))
+        verdict = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+        verdict[truth != found] = WRONG
+        verdict[truth == UNLABELED] = UNKNOWN
+        return [image, colorize(truth, colors), colorize(found, colors), verdict]
+
+
+ASSESSMENT = SegmentationAssessment
+
+
+class Counts:
+    """What rows say together.
+
+    `metrics` are those of `segmentation_metrics`, of the pixels of all images, and `boundary`: the mean over images of
+    the mean boundary F-score of the classes in each.
+
+    Args:
+        rows: of one data set; broken ones are left out.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = [row for row in rows if "error" not in row]
+        self.labels: tuple[str, ...] = tuple(self.rows[0]["labels"]) if self.rows else ()
+        self.confusions = np.zeros((len(self.rows), len(self.labels), len(self.labels) + 1))
+        """Of each image."""
+        for confusion, row in zip(self.confusions, self.rows, strict=True):
+            for truth, found, pixels in row["confusion"]:
+                confusion[truth, found] = pixels
+        self._contours = np.array([mean(list(row["boundary"].values())) for row in self.rows])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def bands(self) -> np.ndarray:
+        """Pixels of each band of confidence, and those that are right: int64 (2, bands)."""
+        return np.sum([row["bands"] for row in self.rows], axis=0)
+
+    def metrics(self, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Float64 (B,) each.
+
+        Args:
+            weights: how often each image counts, (B, images); None: all once, B is 1.
+        """
+        weights = np.ones((1, len(self))) if weights is None else weights
+        known = np.isfinite(self._contours)
+        with np.errstate(invalid="ignore"):  # a draw without any contour
+            contours = weights @ np.where(known, self._contours, 0) / (weights @ known)
+        return metrics(np.tensordot(weights, self.confusions, 1)) | {"boundary": contours}
+
+    @cached_property
+    def drawn(self) -> dict[str, np.ndarray]:
+        """Metrics of draws of as many images."""
+        return self.metrics(draw_images(len(self)))
+
+    def by_class(self) -> dict[str, dict[str, float]]:
+        """`pixels`, `IoU` and `boundary F` of every class that has pixels."""
+        total = self.confusions.sum(axis=0)
+        return {
+            name: {
+                "pixels": float(total[place].sum()),
+                "IoU": float(iou),
+                "boundary F": mean([row["boundary"][name] for row in self.rows if name in row["boundary"]]),
+            }
+            for place, (name, iou) in enumerate(zip(self.labels, class_ious(total), strict=True))
+            if np.isfinite(iou)
+        }
+
+
+def band_names() -> list[str]:
+    """E.g. "50 to 70 %"."""
+    edges = [f"{100 * edge:g}" for edge in (0, *BANDS, 1)]
+    return [f"{low} to {high} %" for low, high in zip(edges, edges[1:], strict=False)]
+
+
+def _bands_section(entries: Sequence[Mapping[str, Any]]) -> str:
+    """What confidences are worth."""
+    lines = []
+    for name in band_names():
+        found = [entry["summary"]["bands"].get(name) for entry in entries]
+        cells = (f"{percent(band['pixels'])}, {percent(band['right'])}" if band else "-" for band in found)
+        lines.append((name, *cells))
+    return "## By confidence: share of pixels, of these right\n\n" + table(
+        ("confidence", *map(entry_name, entries)), lines
+    )
