@@ -103,6 +103,7 @@ class Run:
 
     def step(self, step: int, images: torch.Tensor, *truth: torch.Tensor) -> torch.Tensor:
         """One step on a batch as `Lesson.batch` gives it; the loss, which a GPU may not have computed yet."""
+        torch.manual_seed(self.recipe.seed * self.recipe.steps + step)  # layers that draw do so anew when a run resumes
         for group in self.optimizer.param_groups:
             group["lr"] = group["scale"] * rate_at(self.recipe, step)
         self.model.train()

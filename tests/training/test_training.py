@@ -385,6 +385,17 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypa
     assert seen == [0, 1, 2, 3, 2, 3, 4]
 
 
+def test_what_layers_draw_depends_on_seed_and_step_only() -> None:
+    images, depths = torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64) + 1
+    run = small_run(small_recipe(stages=(DepthStage(9, (64, 64), 2),), rate=0.0), create_model("fastdepth_pruned"))
+    run.model.register_forward_hook(lambda model, _, depth: torch.nn.functional.dropout(depth, training=model.training))
+    losses = []
+    for step, begun in ((3, 0), (3, 1), (4, 0)):
+        torch.manual_seed(begun)
+        losses.append(run.step(step, (255 * images).byte(), depths).item())
+    assert losses[0] == losses[1] != losses[2]
+
+
 def test_half_views_leave_the_statistics_of_whole_ones() -> None:
     torch.manual_seed(0)
     images, depths, model = torch.rand(4, 3, 64, 64), torch.rand(4, 1, 64, 64) + 1, create_model("fastdepth_pruned")
