@@ -6,14 +6,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-PRODUCTS = ("Conv", "Gemm", "MatMul")
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+PRODUCTS = (*CONVOLUTIONS, "Gemm", "MatMul")
 NORMALIZATIONS = ("BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization")
 
 
 def graph_cost(path: Path) -> tuple[int, int]:
     """Parameters, and multiply-accumulates of one inference, of a float32 graph.
 
-    Counted are Conv, Gemm and MatMul, those of attention too, and the parameters of normalisations.
+    Counted are Conv, ConvTranspose, Gemm and MatMul, those of attention too, and the parameters of normalisations.
     BatchNorm is folded in the graphs that we export, which so have a few parameters less than their definition.
 
     Raises:
@@ -44,18 +45,20 @@ def graph_cost(path: Path) -> tuple[int, int]:
         if node.op_type in NORMALIZATIONS:
             continue
         first, second, output = (shapes.get(name, [0]) for name in (*node.input[:2], node.output[0]))
-        if not all((*first, *second, *output)) or (node.op_type == "Conv" and node.input[1] not in weights):
+        if not all((*first, *second, *output)) or (node.op_type in CONVOLUTIONS and node.input[1] not in weights):
             raise ValueError(
                 f"{path}: the shape or weight of {node.op_type} {node.name!r} is unknown or not fixed; counted are "
                 "float32 graphs of a fixed input size"
             )
-        macs += math.prod(output) * _terms(node, first, second)
+        # A transposed convolution is one whose input and output have changed places.
+        results = first if node.op_type == "ConvTranspose" else output
+        macs += math.prod(results) * _terms(node, first, second)
     return sum(math.prod(weights[name]) for name in held), macs
 
 
 def _terms(node: Any, first: list[int], second: list[int]) -> int:
     """Products that each element of the output sums, from the shapes of both inputs."""
-    if node.op_type == "Conv":
+    if node.op_type in CONVOLUTIONS:
         return math.prod(second[1:])
     transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
     return first[0] if transposed else first[-1]

@@ -37,6 +37,22 @@ def test_a_graph_is_counted(tmp_path: Path) -> None:
     assert macs == 5 * 5 * 4 * 9 + 5 * 5 * 8 * 4 + 8 * 5 * 6 * 5
 
 
+def test_transposed_convolutions_are_counted(tmp_path: Path) -> None:
+    """Every pixel of the input is multiplied with the whole kernel of each output of its group."""
+    graph = helper.make_graph(
+        [helper.make_node("ConvTranspose", ["x", "w", "b"], ["out"], strides=[2, 2], group=2)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 8, 5, 6))],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, (1, 4, 10, 12))],
+        [
+            numpy_helper.from_array(np.zeros(shape, np.float32), name)
+            for name, shape in {"w": (8, 2, 2, 2), "b": (4,)}.items()
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), tmp_path / "t.onnx")
+    assert graph_cost(tmp_path / "t.onnx") == (8 * 2 * 4 + 4, 8 * 5 * 6 * 2 * 4)
+
+
 def test_attention_and_normalisation_are_counted(tmp_path: Path) -> None:
     """Tokens times tokens has no weight; a weight that two nodes share is counted once, a running mean not at all."""
     nodes = [
