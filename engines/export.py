@@ -60,7 +60,7 @@ class ModelSource:
     def __init__(self, name: str, size: tuple[int, int] | None = None) -> None:
         try:
             self.config = model_config(name, size)
-            self._module = FromImage(create_model(name), self.config).eval()
+            self._module = FromImage(create_model(name, input_size=self.config.input_size), self.config).eval()
         except ValueError as error:
             raise EngineError(str(error)) from error
         self.model = str(Path(name).resolve()) if name.endswith(WEIGHTS_SUFFIX) else name

@@ -67,6 +67,21 @@ def separable(
     )
 
 
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al., ECCV 2016): in training, leaves out all of a sample with this chance, and scales
+    the others so that the mean stays."""
+
+    def __init__(self, chance: float) -> None:
+        super().__init__()
+        self.chance = chance
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return x
+        kept = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.chance
+        return x * kept / (1 - self.chance)
+
+
 def initialize(module: nn.Module) -> None:
     """Convolution weights N(0, sqrt(2 / (k k outputs))), as FastDepth and MobileNetV2 start."""
     for layer in module.modules():

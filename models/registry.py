@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import perception.models as package
 from perception.tasks.config import WEIGHTS_SUFFIX, ModelConfig
@@ -33,6 +34,7 @@ class ModelEntry:
     build: Build
     config: ModelConfig
     configure: Configure
+    sized: bool
 
 
 _models: dict[str, ModelEntry] = {}
@@ -80,7 +82,9 @@ def find_encoder(name: str) -> EncoderEntry:
     return _encoders[name]
 
 
-def register_model(config: ModelConfig, configure: Configure = lambda config, _: config) -> Callable[[Build], Build]:
+def register_model(
+    config: ModelConfig, configure: Configure = lambda config, _: config, sized: bool = False
+) -> Callable[[Build], Build]:
     """Register the decorated function, which builds the model with random weights; its arguments have defaults.
 
     The model maps a normalised float image (batch, 3, height, width) to a tensor, or to a tuple of tensors in the order
@@ -88,12 +92,13 @@ def register_model(config: ModelConfig, configure: Configure = lambda config, _:
 
     Args:
         configure: tells what of the config follows from input size and options.
+        sized: the network's parameters are for one input size, which its builder takes as `input_size`.
     """
 
     def register(build: Build) -> Build:
         if config.name in _models:
             raise ValueError(f"a model called {config.name!r} is registered already; names must be unique")
-        _models[config.name] = ModelEntry(build, config, configure)
+        _models[config.name] = ModelEntry(build, config, configure, sized)
         return build
 
     return register
@@ -139,6 +144,7 @@ def model_config(model: str, input_size: tuple[int, int] | None = None, **option
         ValueError: unknown model, or a size that the network cannot take.
     """
     entry, trained = _entry(model)
+    _check_size(model, entry, trained, input_size)
     config = entry.config
     if trained:
         fields = {key: _tuple(value) for key, value in trained.items() if key != "options"}
@@ -154,19 +160,36 @@ def _tuple(value: Any) -> Any:
     return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
-def create_model(model: str, pretrained: bool = True, **overrides: Any) -> nn.Module:
+def _check_size(model: str, entry: ModelEntry, trained: Mapping[str, Any], input_size: Sequence[int] | None) -> None:
+    own = tuple(trained.get("input_size", entry.config.input_size))
+    if entry.sized and trained and input_size and tuple(input_size) != own:
+        raise ValueError(
+            f"the weights of {model!r} are for {own[0]}x{own[1]}, not for {input_size[0]}x{input_size[1]}: this "
+            "network has parameters of every place; leave the size as it is, or train one for the other size"
+        )
+
+
+def create_model(
+    model: str, pretrained: bool = True, input_size: tuple[int, int] | None = None, **overrides: Any
+) -> nn.Module:
     """Build a model in eval mode.
 
     Args:
         model: registered name, or a weights file with the JSON file that training writes beside it.
         pretrained: load the weights; a model that has none keeps its random start.
+        input_size: (height, width) to use instead of the default; most networks take any at any time.
         overrides: passed to the model's builder; they come before the options with which the weights go.
 
     Raises:
-        ValueError: unknown model, or a weights file that is not the one that the list of weights names.
+        ValueError: unknown model, a weights file that is not the one that the list of weights names, or weights for
+            another size.
     """
     entry, trained = _entry(model)
-    built = entry.build(**trained.get("options", {}) | overrides)
+    options = trained.get("options", {}) | overrides
+    if entry.sized:
+        _check_size(model, entry, trained if pretrained else {}, input_size)
+        options["input_size"] = tuple(input_size or trained.get("input_size", entry.config.input_size))
+    built = entry.build(**options)
     if pretrained and trained:
         load_weights(built, WEIGHTS / trained["weights"], trained["weights_sha256"])
     return built.eval()
@@ -194,25 +217,9 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_macs(model: nn.Module, size: tuple[int, int]) -> int:
-    """Multiply-accumulates of all convolutions and linear layers for one image of size = (height, width)."""
-    total = 0
-
-    def count(layer: nn.Module, _inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        nonlocal total
-        if isinstance(layer, nn.Linear):
-            total += output.numel() * layer.in_features
-        elif isinstance(layer, nn.ConvTranspose2d):
-            raise ValueError("count_macs does not know transposed convolutions yet")
-        elif isinstance(layer, nn.Conv2d):
-            kernel = layer.kernel_size[0] * layer.kernel_size[1]
-            total += output.numel() * kernel * layer.in_channels // layer.groups
-
-    layers = [layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
+    """Multiply-accumulates of all convolutions and products of matrices for one image of size = (height, width)."""
     training = model.training
-    with torch.no_grad():
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.eval()(torch.zeros(1, 3, *size))
     model.train(training)
-    for hook in hooks:
-        hook.remove()
-    return total
+    return int(counter.get_total_flops()) // 2  # a multiplication and an addition

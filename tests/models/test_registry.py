@@ -26,23 +26,22 @@ def test_every_model_keeps_its_promises(name: str) -> None:
     assert config.licence
     model = create_model(name)
     assert not model.training
-    with torch.no_grad():
-        result = model(torch.rand(1, 3, *config.input_size))
-    tensors = result if isinstance(result, tuple) else (result,)
-    assert [tuple(tensor.shape) for tensor in tensors] == [output.shape for output in config.outputs]
-    assert all(torch.isfinite(tensor).all() for tensor in tensors)
+    result = model.to("meta")(torch.rand(1, 3, *config.input_size, device="meta"))
+    shapes = [tuple(tensor.shape) for tensor in (result if isinstance(result, tuple) else (result,))]
+    assert shapes == [output.shape for output in config.outputs]
 
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_model_learns(name: str) -> None:
-    """A gradient reaches every parameter."""
-    model = create_model(name).train()
-    divisor = max(32, model_config(name).size_divisor)
-    result = model(torch.rand(2, 3, 2 * divisor, 2 * divisor))
+    """A gradient reaches every parameter that is not there for checkpoints alone."""
+    side = 2 * max(32, model_config(name).size_divisor)
+    model = create_model(name, pretrained=False, input_size=(side, side)).train()
+    result = model(torch.rand(2, 3, side, side))
     for tensor in result if isinstance(result, tuple) else (result,):
+        assert torch.isfinite(tensor).all()
         (tensor - 1).square().mean().backward(retain_graph=True)
     missing = [key for key, parameter in model.named_parameters() if parameter.grad is None]
-    assert not missing
+    assert not [key for key in missing if "unused" not in key]
 
 
 @pytest.mark.parametrize("name", [name for name in list_models() if model_config(name).weights])
@@ -59,6 +58,27 @@ def test_other_sizes_need_the_divisor() -> None:
     assert model_config("fastdepth_mobilenet_v2", (128, 160)).outputs[0].shape == (1, 1, 64, 80)
     with pytest.raises(ValueError, match="100x160.*multiples of 32"):
         model_config("fastdepth", (100, 160))
+
+
+def test_a_network_for_one_size_is_built_for_it(tmp_path: Path) -> None:
+    """Whichever is asked for without weights; only theirs with weights."""
+    with pytest.raises(ValueError, match="100x160.*multiples of 80"):
+        model_config("ugdc_compact", (100, 160))
+    model = create_model("ugdc_compact", pretrained=False, input_size=(80, 160), width=8)
+    image = torch.rand(1, 3, 80, 160)
+    assert model(image).shape == model_config("ugdc_compact", (80, 160)).outputs[0].shape
+    path = tmp_path / "mine.safetensors"
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    entry = {"weights": "x", "weights_sha256": sha256, "input_size": [80, 160], "options": {"width": 8}}
+    path.with_suffix(".json").write_text(json.dumps({"ugdc_compact": entry}))
+    assert model_config(str(path)).input_size == (80, 160)
+    assert torch.equal(create_model(str(path))(image), model(image))
+    assert torch.equal(create_model(str(path), input_size=(80, 160))(image), model(image))
+    for refused in (model_config, lambda path, size: create_model(path, input_size=size)):
+        with pytest.raises(ValueError, match="mine.safetensors' are for 80x160, not for 80x80.*train one"):
+            refused(str(path), (80, 80))
+    assert create_model(str(path), pretrained=False, input_size=(80, 80))(image[..., :80]).shape == (1, 3, 80, 80)
 
 
 def test_unknown_model_names_the_choices() -> None:
@@ -116,3 +136,4 @@ def test_counting() -> None:
     )
     assert count_parameters(model) == 3 * 8 * 9 + 8 + 128 * 5 + 5
     assert count_macs(model, (8, 8)) == 3 * 8 * 9 * 16 + 128 * 5
+    assert count_macs(torch.nn.ConvTranspose2d(3, 4, 2, 2), (8, 8)) == 64 * 3 * 4 * 4

@@ -1,0 +1,169 @@
+"""Enhancement: parsing with the details of the camera's image, parity, brightness, flicker, pictures."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_image import picture
+
+from perception.evaluation.datasets import data_root
+from perception.tasks import enhancement as task
+from perception.tasks import get_task, task_names
+from perception.tasks.config import ModelConfig
+from perception.tasks.geometry import Fit
+from perception.tasks.image import COLOR_ENCODINGS, resize
+
+CONFIG = ModelConfig("t", "enhancement", (40, 60), (), interpolation="area")
+SECOND = 10**9
+SIDES = (2, 12, 40)
+"""Of the fields of a texture, in pixels of which six are one of the network's."""
+
+
+def network(picture: np.ndarray, size: tuple[int, int] = (40, 60)) -> dict[str, np.ndarray]:
+    """What a network says that brightens an image into `picture`, float (h, w, 3) in [0, 1]."""
+    return {"enhanced": resize(picture.astype(np.float32), size, "area").transpose(2, 0, 1)[None]}
+
+
+def smooth(size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """A dim picture without details, in [0.05, 0.2]."""
+    noise = np.random.default_rng(seed).uniform(0.05, 0.2, (4, 6, 3)).astype(np.float32)
+    return cv2.resize(noise, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(-10 * np.log10(np.mean((a.astype(float) - b.astype(float)) ** 2) / 255**2))
+
+
+def test_enhancement_is_a_task() -> None:
+    assert "enhancement" in task_names() and get_task("enhancement") is task
+
+
+@pytest.mark.parametrize("source", [(40, 60), (20, 30), (80, 120)])
+def test_without_the_image_the_networks_one_is_resized(source: tuple[int, int]) -> None:
+    bright = smooth((40, 60))
+    image = task.parse(network(bright), Fit.of(source, CONFIG), CONFIG).image
+    assert image.shape == (*source, 3) and image.dtype == np.uint8
+    assert np.abs(image - 255 * resize(bright, source, "area")).max() <= 1
+
+
+def test_intensities_are_cut_not_wrapped() -> None:
+    outputs = network(np.array([[[-0.5, 0.5, 1.5]]]) * np.ones((40, 60, 1)))
+    assert (task.parse(outputs, Fit.of((40, 60), CONFIG), CONFIG).image == [0, 128, 255]).all()
+
+
+def test_details_that_the_network_did_not_see_are_brightened_as_their_surroundings() -> None:
+    rng = np.random.default_rng(3)
+    scales = [rng.uniform(-0.05, 0.05, (240 // size, 360 // size, 3)).repeat(size, 0).repeat(size, 1) for size in SIDES]
+    source = np.round(255 * (0.2 + np.sum(scales, 0))).astype(np.uint8)
+    wanted = 3.0 * source
+    fit = Fit.of((240, 360), CONFIG)
+    enlarged, guided = (task.parse(network(wanted / 255), fit, CONFIG, image).image for image in (None, source))
+    assert psnr(guided, wanted) > psnr(enlarged, wanted) + 6
+
+
+def test_noise_is_not_brightened() -> None:
+    """In a flat scene the network sees nothing but noise, and says that there is none."""
+    noisy = np.random.default_rng(0).integers(8, 13, (240, 360, 3), np.uint8)
+    result = task.parse(network(np.full((40, 60, 3), 0.5)), Fit.of((240, 360), CONFIG), CONFIG, noisy)
+    assert result.image.astype(float).std() < 1 and result.image.mean() == pytest.approx(128, abs=1)
+
+
+def test_the_guided_image_is_the_networks_at_the_networks_size() -> None:
+    outputs = network(np.random.default_rng(1).uniform(0.2, 0.8, (40, 60, 3)))
+    source = np.random.default_rng(2).integers(0, 60, (240, 360, 3), np.uint8)
+    seen = resize(task.parse(outputs, Fit.of((240, 360), CONFIG), CONFIG, source).image, (40, 60), "area")
+    assert np.abs(seen / 255 - outputs["enhanced"][0].transpose(1, 2, 0)).mean() < 0.08
+
+
+def test_padding_is_taken_away() -> None:
+    config = CONFIG.replace(letterbox="center")
+    fit = Fit.of((120, 120), config)
+    outputs = network(np.full((40, 60, 3), 0.9))
+    outputs["enhanced"][..., fit.window[0], fit.window[1]] = 0.4
+    assert (fit.window[1].start, fit.window[1].stop) == (10, 50)
+    for image in (None, np.full((120, 120, 3), 20, np.uint8)):
+        assert np.abs(task.parse(outputs, fit, config, image).image - 102.0).max() <= 1
+
+
+def test_a_perfect_small_network_leaves_real_details() -> None:
+    folder = data_root() / "lol" / "train"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    config = CONFIG.replace(input_size=(160, 240))
+    gains = []
+    for path in sorted((folder / "low").iterdir())[::30]:
+        low, high = (cv2.imread(str(folder / kind / path.name))[..., ::-1] for kind in ("low", "high"))
+        outputs = network(high / 255, (160, 240))
+        fit = Fit.of(low.shape[:2], config)
+        enlarged, guided = (task.parse(outputs, fit, config, image).image for image in (None, low.copy()))
+        gains.append(psnr(guided, high) - psnr(enlarged, high))
+    assert np.mean(gains) > 2
+
+
+def test_what_cannot_be_parsed() -> None:
+    outputs = network(np.full((40, 60, 3), 0.5))
+    fit = Fit.of((80, 120), CONFIG)
+    with pytest.raises(ValueError, match=r"shape \(80, 100, 3\) is not the source of 80x120"):
+        task.parse(outputs, fit, CONFIG, np.zeros((80, 100, 3), np.uint8))
+    outputs["enhanced"][0, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="no numbers"):
+        task.parse(outputs, fit, CONFIG)
+
+
+def test_disagreement() -> None:
+    reference = {"enhanced": np.array([0.5, 1.0, 0.0, 0.25])}
+    assert task.disagreement(reference, reference, CONFIG) == 0
+    assert task.disagreement(reference, {"enhanced": np.array([0.6, 0.9, 0.0, 0.25])}, CONFIG) == pytest.approx(0.05)
+    assert task.disagreement(reference, {"enhanced": np.array([0.5, np.nan, 0.0, 0.25])}, CONFIG) == math.inf
+    assert task.disagreement(reference, {"enhanced": np.ones(2)}, CONFIG) == math.inf
+
+
+@pytest.mark.parametrize("encoding", COLOR_ENCODINGS)
+def test_brightness_of_any_encoding(encoding: str) -> None:
+    for level in (30, 120, 220):
+        found = task.brightness(picture(encoding, (level, level, level), 64, 48))
+        assert found == pytest.approx(level / 255, abs=0.01)
+
+
+@given(st.floats(0.01, 10), st.lists(st.floats(0.2, 0.4), min_size=2, max_size=20))
+def test_a_gain_follows_with_its_time_constant(seconds: float, levels: list[float]) -> None:
+    """Behind the factor the gain is the exponential mean of what the network's was."""
+    exposure, stops = task.Exposure(), math.log2(levels[0] / 0.1)
+    for number, level in enumerate(levels):
+        factor = exposure.factor(0.1, level, number * SECOND // 30, seconds)
+        if number:
+            stops += (math.log2(level / 0.1) - stops) * (1 - math.exp(-(SECOND // 30) / SECOND / seconds))
+        assert math.log2(level * factor / 0.1) == pytest.approx(stops, abs=1e-6)
+
+
+def test_a_scene_may_change_its_brightness_at_once() -> None:
+    """A gain is damped, not a brightness."""
+    exposure = task.Exposure()
+    assert exposure.factor(0.1, 0.4, 0, 1.0) == 1
+    assert exposure.factor(0.05, 0.2, SECOND // 30, 1.0) == pytest.approx(1)
+
+
+def test_gains_begin_anew() -> None:
+    def after(stamp: int, level: float = 0.3, seconds: float = 1.0, before: float = 0.1) -> float:
+        exposure = task.Exposure()
+        exposure.factor(0.1, 0.4, 10 * SECOND, 1.0)
+        return exposure.factor(before, level, stamp, seconds)
+
+    later = 10 * SECOND + SECOND // 30
+    assert after(later) > 1.3, "nearly the gain before"
+    assert after(9 * SECOND) == 1, "time went back"
+    assert after(10 * SECOND + 60 * SECOND) == pytest.approx(1), "long ago"
+    assert after(later, level=0.9) == 1, "another scene"
+    assert after(later, seconds=0.0) == 1, "not asked for"
+    assert after(later, before=0.0) == 1, "nothing can be told of a black image"
+
+
+def test_before_and_after() -> None:
+    result = task.Enhancement(np.dstack([np.full((4, 10), level, np.uint8) for level in (200, 150, 100)]))
+    shown = task.before_and_after(np.full((4, 10, 3), 9, np.uint8), result)
+    assert (shown[:, :5] == 9).all() and (shown[:, 5:7] == 255).all() and (shown[:, 7:] == [100, 150, 200]).all()
