@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from perception.engines import Engine
     from perception.evaluation.comparison import Cost
+    from perception.evaluation.contenders import Contender
+    from perception.evaluation.frames import Dataset
+    from perception.evaluation.looks import Look
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -33,6 +38,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     data.add_argument("--split", default="eval", help="split of the data set, where it has any (default: %(default)s)")
     data.add_argument("--splits", type=Path, help="splits.mat, or a text file of image numbers, of NYU's official .mat")
     data.add_argument("--limit", type=int, help="only the first so many samples")
+    dark = parser.add_argument_group(
+        "low light", "what models see in the dark, and what an enhancement gives them back"
+    )
+    dark.add_argument(
+        "--darken", nargs="+", type=float, default=[], metavar="SHARE", help="of the light that is left, as in 0.1 0.02"
+    )
+    dark.add_argument("--enhance", nargs="+", default=[], metavar="MODEL", help="enhancements to put before the models")
     parser.add_argument("--out", type=Path, default=Path("out/eval"), help="folder for results (default: %(default)s)")
     parser.add_argument("--readme", type=Path, help="file whose block <!-- results TASK --> gets the table")
     parser.set_defaults(run=run, more=_add_task_arguments)
@@ -52,26 +64,24 @@ def run(args: argparse.Namespace) -> int:
     from perception.evaluation.assessment import find_assessment
     from perception.evaluation.comparison import Comparison, slug
     from perception.evaluation.contenders import contenders
-    from perception.evaluation.datasets import data_root, find_dataset
     from perception.evaluation.report import failures, markdown, readme_block, replace_block, write_report
 
     chosen = contenders(args.models, args.engine, args.precision)
-    dataset = find_dataset(args.data, data_root(args.data_root), args.split, args.splits, _task(args.models[0]))
-    count = len(dataset) if args.limit is None else min(args.limit, len(dataset))
-    if count < 1:
-        raise ValueError(f"nothing to measure: {dataset.name} has {len(dataset)} samples, --limit is {args.limit}")
-    if args.readme:
-        replace_block(args.readme.read_text(), dataset.task, "")  # better refused now than after an hour
-    assessment = find_assessment(dataset.task).from_arguments(args)
-    folder = args.out / slug(dataset.name)
-    command = shlex.join(["perception", *sys.argv[1:]])
-    comparison = Comparison(
-        dataset, count, assessment, folder, args.threads, command, lambda line: print(line, flush=True)
-    )
-    costs = {model: _cost(model) for model in args.models}
-    measured = [comparison.measure(contender, costs[contender.model]) for contender in chosen]
-    if any(entry.rows for entry in measured):
-        comparison.measure_floor()
+    with ExitStack() as stack:
+        dataset, looks = _data(args, chosen, stack)
+        count = len(dataset) if args.limit is None else min(args.limit, len(dataset))
+        if count < 1:
+            raise ValueError(f"nothing to measure: {dataset.name} has {len(dataset)} samples, --limit is {args.limit}")
+        if args.readme:
+            replace_block(args.readme.read_text(), dataset.task, "")  # better refused now than after an hour
+        assessment = find_assessment(dataset.task).from_arguments(args)
+        folder = args.out / slug(dataset.name)
+        command = shlex.join(["perception", *sys.argv[1:]])
+        comparison = Comparison(dataset, count, assessment, folder, args.threads, command, _say)
+        costs = {model: _cost(model) for model in args.models}
+        measured = [comparison.measure(one, costs[one.model], look) for one in chosen for look in looks]
+        if any(entry.rows for entry in measured):
+            comparison.measure_floor()
     report = comparison.report()
     paths = write_report(report, folder)
     print(markdown(report))
@@ -84,6 +94,44 @@ def run(args: argparse.Namespace) -> int:
     if not any(entry.rows for entry in measured):
         raise ValueError(f"no engine could be measured: {'; '.join(entry.problem for entry in measured)}")
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _data(args: argparse.Namespace, chosen: list[Contender], stack: ExitStack) -> tuple[Dataset[Any], list[Look]]:
+    """The data set, and what of it the models see; `stack` keeps the engines that this takes.
+
+    Raises:
+        ValueError: no such data set, or one that tells nothing of several models at once.
+        EngineError: one of these engines cannot be had.
+    """
+    from perception.evaluation.assessment import find_assessment
+    from perception.evaluation.contenders import Contender, obtain
+    from perception.evaluation.datasets import data_root, find_dataset
+    from perception.evaluation.looks import Answered, find_looks
+    from perception.evaluation.pairs import PairDataset
+
+    def engine(contender: Contender) -> Engine:
+        return stack.enter_context(obtain(contender, args.out / "engines", args.threads, _say))
+
+    task = _task(args.models[0])
+    dataset = find_dataset(args.data, data_root(args.data_root), args.split, args.splits, task)
+    if isinstance(dataset, PairDataset) and task and task != dataset.task:
+        if len(args.models) > 1:
+            raise ValueError(
+                f"{dataset.name} has pairs of images, of which each model sees its own truth; name one model"
+            )
+        dataset = Answered(dataset, find_assessment(task).from_arguments(args), engine(chosen[0]))
+    enhancers = {_short(name): engine(Contender(name)) for name in args.enhance}
+    return dataset, find_looks(dataset, args.darken, enhancers)
+
+
+def _short(model: str) -> str:
+    """A registered name as it is; a file's with its folder, without what lies around."""
+    path = Path(model)
+    return "/".join((*path.parent.parts[-1:], path.stem)) if path.suffix else model
 
 
 def _task(model: str) -> str | None:

@@ -86,6 +86,14 @@ class Assessment(ABC, Generic[AnyFrame, Result]):
             ValueError: the model says nothing of what this data set knows.
         """
 
+    def frame(self, rgb: np.ndarray, name: str, result: Result | None = None) -> AnyFrame:
+        """A frame of this image of which a result is taken for true; None: of which nothing is known.
+
+        Raises:
+            ValueError: results of this task are no truth.
+        """
+        raise ValueError(f"{self.title.lower()} has no truth in what a model finds; name data whose truth is known")
+
     def remarks(self, config: ModelConfig, dataset: Dataset[Any]) -> list[str]:
         """What a reader has to know of a model on this data set."""
         return []

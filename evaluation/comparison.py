@@ -23,6 +23,7 @@ from perception.evaluation.datasets import data_hash
 from perception.evaluation.frames import Dataset
 from perception.evaluation.harness import network, run
 from perception.evaluation.judge import check_task
+from perception.evaluation.looks import AS_IT_IS, Look, Seen
 from perception.evaluation.results import ResultLog, Row
 from perception.evaluation.sheet import draw_sheet
 from perception.tasks.config import WEIGHTS_SUFFIX
@@ -90,11 +91,15 @@ class Comparison:
         """Of engines that were built only to be measured."""
         self.names: dict[str, str] = {}
 
-    def measure(self, contender: Contender, cost: Cost | None = None) -> Entry:
+    def measure(self, contender: Contender, cost: Cost | None = None, look: Look = AS_IT_IS) -> Entry:
         """Measure one engine, or what is left of it; one that cannot be had, or that can say nothing of any sample,
         becomes an entry that says why.
+
+        Args:
+            look: what it sees of the samples.
         """
-        entry = Entry(self._name(contender.model), contender.target, contender.precision, cost=cost)
+        name = ", ".join(filter(None, (self._name(contender.model), look.name)))
+        entry = Entry(name, contender.target, contender.precision, cost=cost)
         self.entries.append(entry)
         try:
             with obtain(contender, self.engines, self.threads, self.say) as engine:
@@ -102,10 +107,13 @@ class Comparison:
                 entry.target = str(known.get("target", contender.target))
                 entry.precision, entry.facts = str(known.get("precision", contender.precision)), known
                 check_task(self.dataset, engine.config)
-                entry.remarks = self.assessment.remarks(engine.config, self.dataset)
-                estimate = network(self.assessment, engine.run, engine.config, self.dataset)
+                entry.remarks = [*self.assessment.remarks(engine.config, self.dataset), *look.remarks]
                 binding = {"engine": known["key"], "model": known["identity"]}
-                self._fill(entry, estimate, self.assessment, binding)
+                dataset = self.dataset
+                if look.key:
+                    dataset, binding["look"] = Seen(dataset, look), look.key
+                estimate = network(self.assessment, engine.run, engine.config, dataset)
+                self._fill(entry, estimate, self.assessment, binding, dataset)
         except (EngineError, ValueError) as error:
             entry.problem = str(error)
             self.say(f"{entry.name}: {error}")
@@ -127,13 +135,20 @@ class Comparison:
             if floor is None:
                 return None
             entry.model = floor.name
-            self._fill(entry, floor.estimate, floor.assessment, {"engine": floor.key})
+            self._fill(entry, floor.estimate, floor.assessment, {"engine": floor.key}, self.dataset)
         except ValueError as error:
             entry.problem = str(error)
         self.entries.append(entry)
         return entry
 
-    def _fill(self, entry: Entry, estimate: Estimate, assessment: Assessment, binding: Mapping[str, Any]) -> None:
+    def _fill(
+        self,
+        entry: Entry,
+        estimate: Estimate,
+        assessment: Assessment,
+        binding: Mapping[str, Any],
+        dataset: Dataset[Any],
+    ) -> None:
         name = slug(entry.name)
         header = {
             **binding,
@@ -146,11 +161,11 @@ class Comparison:
         log = ResultLog(self.folder / f"{name}.jsonl", header)
         if log.note:
             self.say(f"{entry.name}: {log.note}")
-        entry.rows = run(estimate, self.dataset, self.count, assessment, log, lambda n: tqdm(n, desc=entry.name))
+        entry.rows = run(estimate, dataset, self.count, assessment, log, lambda n: tqdm(n, desc=entry.name))
         entry.summary = assessment.summarise(entry.rows)
         entry.plots = assessment.plot(entry.rows, self.folder / name)
         entry.sheet = f"{name}.png"
-        draw_sheet(self.folder / entry.sheet, entry.name, entry.rows, self.dataset, assessment, estimate)
+        draw_sheet(self.folder / entry.sheet, entry.name, entry.rows, dataset, assessment, estimate)
 
     def report(self) -> dict[str, Any]:
         """Everything that is known now, as plain data."""

@@ -114,6 +114,10 @@ class DepthAssessment(Assessment[RGBDFrame, np.ndarray]):
         """See `Assessment`."""
         return lambda frame: predict_depth(predict, config, frame).metres
 
+    def frame(self, rgb: np.ndarray, name: str, result: np.ndarray | None = None) -> RGBDFrame:
+        """See `Assessment`."""
+        return RGBDFrame(rgb, result, name=name)
+
     def measure(
         self,
         sample: Sample[RGBDFrame, np.ndarray],

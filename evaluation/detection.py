@@ -15,6 +15,7 @@ import numpy as np
 from perception.engines.acceptance import Predict
 from perception.evaluation.assessment import Sample
 from perception.evaluation.box_verdicts import Verdicts, draw, shown
+from perception.evaluation.boxes import no_boxes
 from perception.evaluation.classes import ClassAssessment, classes_section, labels_of, which_classes
 from perception.evaluation.frames import BoxFrame, Dataset
 from perception.evaluation.results import DRAWS_TOLD, Row, half_width, measured_by_both
@@ -106,6 +107,13 @@ class DetectionAssessment(ClassAssessment[BoxFrame, Prediction]):
             return Prediction(Detections(found.boxes, found.scores, shared.places[found.labels]), shared.known)
 
         return infer
+
+    def frame(self, rgb: np.ndarray, name: str, result: Prediction | None = None) -> BoxFrame:
+        """True are the boxes that a node reports."""
+        if result is None:
+            return BoxFrame(rgb, no_boxes(), np.zeros(0, np.int64), np.zeros(0, bool), name=name)
+        found = shown(result.detections)
+        return BoxFrame(rgb, found.boxes, found.labels, np.zeros(len(found), bool), name=name)
 
     def remarks(self, config: ModelConfig, dataset: Dataset[Any]) -> list[str]:
         """The classes that only one side has, and boxes that cannot count."""

@@ -101,6 +101,11 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
 
         return infer
 
+    def frame(self, rgb: np.ndarray, name: str, result: Prediction | None = None) -> MaskFrame:
+        """See `Assessment`."""
+        mask = np.full(rgb.shape[:2], UNLABELED, np.uint8) if result is None else result.segmentation.mask
+        return MaskFrame(rgb, mask, name=name)
+
     def measure(
         self,
         sample: Sample[MaskFrame, Prediction],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -213,3 +214,57 @@ def test_models_need_data_of_their_task(
     monkeypatch.setattr(engines, "load", Marks)
     assert main(["eval", "marks", "--data", data, "--out", str(tmp_path / "out")]) == 1
     assert "marks is for detection, and set is for depth" in capsys.readouterr().err
+
+
+class Brightens(Says):
+    """An enhancement that doubles intensities."""
+
+    config = ModelConfig(
+        name="brightens",
+        task="enhancement",
+        input_size=(32, 32),
+        outputs=(Output("enhanced", (1, 3, 32, 32), "intensity"),),
+    )
+
+    def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        return {"enhanced": np.minimum(image.transpose(0, 3, 1, 2) * np.float32(2 / 255), 1)}
+
+
+def load_of_two_tasks(model: str, *rest: Any) -> Says:
+    return Brightens(model, *rest) if model == "brightens" else Says(model, *rest)
+
+
+def test_a_model_is_measured_in_the_dark_with_and_without_enhancement(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(engines, "load", load_of_two_tasks)
+    arguments = ["eval", "says_two", "--data", data, "--out", str(tmp_path / "out"), "--engine", "torch:fp32"]
+    assert main([*arguments, "--darken", "0.1", "--enhance", "brightens"]) == 0
+    folder = tmp_path / "out" / "set"
+    report = json.loads((folder / "report.json").read_text())
+    names = [entry["model"] for entry in report["entries"]]
+    assert names == ["says_two", "says_two, 10 % of the light", "says_two, 10 % of the light, brightens"]
+    assert all(entry["summary"]["metrics"]["rmse"] == pytest.approx(1.0) for entry in report["entries"])
+    told = capsys.readouterr().out
+    assert "- says_two, 10 % of the light, brightens: milliseconds are those of the model alone" in told
+    assert len(list(folder.glob("says_two*.png"))) == 3
+    assert main([*arguments, "--darken", "2"]) == 1
+    assert "exposure 2.0 is not possible" in capsys.readouterr().err
+
+
+def test_real_pairs_ask_whether_a_model_still_finds_in_the_dark_what_it_found(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(engines, "load", load_of_two_tasks)
+    monkeypatch.setattr(command, "_task", lambda model: "depth")
+    for kind in ("low", "high"):
+        (tmp_path / "night" / "eval" / kind).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "night" / "eval" / kind / "a.png"), np.full((48, 64, 3), 9, np.uint8))
+    arguments = ["eval", "says_two", "--data", str(tmp_path / "night"), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--engine", "torch:fp32", "openvino:int8", "--enhance", "brightens"]) == 0
+    report = json.loads((tmp_path / "out" / "night-eval-as-seen-bright" / "report.json").read_text())
+    assert [(entry["model"], entry["summary"]["metrics"]["rmse"]) for entry in report["entries"]] == [
+        (f"says_two, really dark{more}", apart) for apart in (0, 0.5) for more in ("", ", brightens")
+    ]
+    assert main(["eval", "says_two", "another", *arguments[2:]]) == 1
+    assert "of which each model sees its own truth; name one model" in capsys.readouterr().err
