@@ -83,7 +83,8 @@ class Job:
     image: Image
     calibration: Calibration | Camera | None
     fit: Fit
-    tensor: np.ndarray
+    tensor: np.ndarray | None
+    """None: the engine is not asked, see `ModelNode.infers`."""
 
 
 class ModelNode(BaseNode):
@@ -97,6 +98,8 @@ class ModelNode(BaseNode):
     task: ClassVar[str]
     spatial: ClassVar[bool] = False
     """Whether outputs tell places in space, for which the lens must be known whatever the model."""
+    passes_calibration: ClassVar[bool] = False
+    """Whether a calibration goes on with its image, even where results do not follow the lens."""
     parameters: Any
 
     def __init__(self, name: str, **options: Any) -> None:
@@ -115,8 +118,13 @@ class ModelNode(BaseNode):
     def try_out(self, outputs: Mapping[str, np.ndarray]) -> None:
         """Parse what the engine says of a black image, on configure; raises ValueError where that cannot be done."""
 
+    def infers(self, stream: Stream, image: Image) -> bool:
+        """Whether the engine is asked about an image; asked in the order of a camera's images."""
+        return True
+
     def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
-        """Parse the engine's outputs and publish what is wanted, with `job.frame.header` in every message."""
+        """Parse the engine's outputs, which are none where it was not asked, and publish what is wanted, with
+        `job.frame.header` in every message."""
         raise AttributeError(f"{type(self).__name__} must define publish")
 
     def add_output(self, stream: Stream, kind: type[AnyOutput], topic: str) -> AnyOutput:
@@ -164,7 +172,7 @@ class ModelNode(BaseNode):
                 partial(self._on_frame, stream),
                 self._on_refused,
                 stream.prefix,
-                self._follows_lens,
+                self._follows_lens or self.passes_calibration,
             )
 
     def stop(self) -> None:
@@ -207,8 +215,8 @@ class ModelNode(BaseNode):
         decoded = time.perf_counter()
         image, calibration = self._rectified(stream, image, frame.calibration)
         camera = calibration.camera if isinstance(calibration, Calibration) else calibration
-        fit = Fit.of(image.size, self.engine.config, camera)
-        tensor = preprocess(image, self.engine.config, fit)
+        fit = Fit.of(image.size, self.engine.config, camera if self._follows_lens else None)
+        tensor = preprocess(image, self.engine.config, fit) if self.infers(stream, image) else None
         frame.stages |= {"decode": decoded - start, "preprocess": time.perf_counter() - decoded}
         return Job(stream, frame, image, calibration, fit, tensor)
 
@@ -239,11 +247,12 @@ class ModelNode(BaseNode):
         if calibration is None or not calibration.distorted:
             return image, calibration
         if not self.parameters.rectify:
-            self.advise_once(
-                stream,
-                "distorted",
-                "the image is not rectified: results follow the lens's distortion; set rectify:=true",
-            )
+            if self._follows_lens:
+                self.advise_once(
+                    stream,
+                    "distorted",
+                    "the image is not rectified: results follow the lens's distortion; set rectify:=true",
+                )
             return image, calibration
         if stream.rectifier is None or stream.rectifier[0] != calibration:
             stream.rectifier = calibration, calibration.rectifier()
@@ -252,6 +261,8 @@ class ModelNode(BaseNode):
 
     def _infer(self, job: Job) -> dict[str, np.ndarray]:
         assert self.engine
+        if job.tensor is None:
+            return {}
         start = time.perf_counter()
         # Copied, because the engine's buffers belong to the next frame while this one is published.
         outputs = {name: array.copy() for name, array in self.engine.run(job.tensor).items()}
@@ -266,8 +277,9 @@ class ModelNode(BaseNode):
         here = now - frame.arrived
         stages["publish"] = now - start
         stages["latency"] = stages.get("receive", 0.0) + here
-        stages["overhead"] = stages["latency"] - stages["infer"]
-        stages["callback_overhead"] = here - stages["infer"]
+        inferred = stages.get("infer", 0.0)
+        stages["overhead"] = stages["latency"] - inferred
+        stages["callback_overhead"] = here - inferred
         if "transport" in stages:
             stages["age"] = stages["transport"] + here
         self.statistics.time(stages)

@@ -96,12 +96,15 @@ class ImageOutput(Output):
             return np.empty(shape, dtype)
         return self._message_pixels(shape, dtype, encoding)
 
-    def publish(self, image: Image, header: Header) -> None:
+    def publish(self, image: Image, header: Header, message: ImageMessage | None = None) -> None:
+        """Send an image; `message`, where there is one already that says the same, goes out as it is."""
         if self._wanted_here and image.data is not self._pixels:  # a node that joined since `pixels` misses one frame
             shared = image.data.view()
             shared.flags.writeable = False
             self._exchange.send(self.topic, Image(shared, image.encoding), header)
-        if self._sends:
+        if self._sends and message:
+            self._send(message)
+        elif self._sends:
             pixels = self._message_pixels(image.data.shape, image.data.dtype, image.encoding)
             if image.data is not pixels:
                 np.copyto(pixels, image.data)

@@ -54,6 +54,7 @@ class Measured:
 NODES = {
     "depth": Measured("depth_node", "depth", ImageMessage),
     "detection": Measured("detection_node", "detections", Detection2DArray),
+    "enhancement": Measured("enhancement_node", "image_enhanced", ImageMessage),
 }
 IMAGES = Measured("image_source_node", "image", ImageMessage)
 

@@ -1,0 +1,142 @@
+"""Images of low light brightened: images in; the same out, brighter where they are dark, for any node behind it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from sensor_msgs.msg import Image as ImageMessage
+
+from perception.nodes.model_node import Job, ModelNode, ModelParameters, Stream
+from perception.nodes.node import run_node
+from perception.nodes.outputs import CalibrationOutput, ImageOutput
+from perception.nodes.parameters import parameter
+from perception.tasks import enhancement as task
+from perception.tasks.config import ENHANCEMENT_MODEL
+from perception.tasks.image import Image, to_color
+from perception.tasks.messages import stamp_of
+
+FROM_RGB = {"rgb8": None, "bgr8": cv2.COLOR_RGB2BGR, "mono8": cv2.COLOR_RGB2GRAY}
+"""Encodings that images keep, and how they are made. Others become bgr8, dark or not, so that the topic has one."""
+
+
+@dataclass(frozen=True)
+class EnhancementParameters(ModelParameters):
+    model: str = parameter(
+        ENHANCEMENT_MODEL, "Registered name of the model, or path of an ONNX file made by `perception`."
+    )
+    dark_below: float = parameter(
+        0.2,
+        "From an image with less mean intensity on (0 black, 1 white) images are brightened; 1 with bright_above 1 "
+        "brightens all.",
+        live=True,
+        minimum=0.0,
+        maximum=1.0,
+    )
+    bright_above: float = parameter(
+        0.25, "From an image with more mean intensity on they pass as they are.", live=True, minimum=0.0, maximum=1.0
+    )
+    flicker_time: float = parameter(
+        0.5,
+        "Time constant in seconds, by the stamps, with which the gain follows the network's; 0 takes that as it is.",
+        live=True,
+        minimum=0.0,
+        maximum=60.0,
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.dark_below > self.bright_above:
+            raise ValueError(f"dark_below {self.dark_below} must not be more than bright_above {self.bright_above}")
+
+
+@dataclass
+class EnhancementOutputs:
+    """The topics of one camera, and what is remembered of its images."""
+
+    image: ImageOutput
+    camera_info: CalibrationOutput | None = None
+    """None while nobody publishes a calibration: those who see the topic would wait for one."""
+    dark: bool = False
+    exposure: task.Exposure = field(default_factory=task.Exposure)
+
+
+class EnhancementNode(ModelNode):
+    """Publishes `image_enhanced`, in the encoding of the image, and its camera_info."""
+
+    parameters_type = EnhancementParameters
+    task = "enhancement"
+    passes_calibration = True
+    parameters: EnhancementParameters
+
+    def __init__(self, name: str = "enhancement_node", **options: object) -> None:
+        super().__init__(name, **options)
+
+    def create_outputs(self, stream: Stream) -> EnhancementOutputs:
+        return EnhancementOutputs(self.add_output(stream, ImageOutput, "image_enhanced"))
+
+    def describe(self) -> dict[str, str]:
+        counts = self.statistics.counts
+        return super().describe() | {name: str(counts[name]) for name in ("enhanced", "bypassed")}
+
+    def infers(self, stream: Stream, image: Image) -> bool:
+        topics: EnhancementOutputs = stream.results
+        level = task.brightness(image)
+        if level < self.parameters.dark_below:
+            topics.dark = True
+        elif level > self.parameters.bright_above:
+            topics.dark = False
+        return topics.dark
+
+    def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
+        topics: EnhancementOutputs = job.stream.results
+        self._pass_calibration(job, topics)
+        self.statistics.count("enhanced" if outputs else "bypassed")
+        if not topics.image.wanted:
+            return
+        if outputs:
+            topics.image.publish(self._enhanced(job, outputs, topics), job.frame.header)
+        else:
+            self._bypass(job, topics.image)
+
+    def _pass_calibration(self, job: Job, topics: EnhancementOutputs) -> None:
+        """The calibration first: whoever has the image then has what belongs to it."""
+        if topics.camera_info is None and (job.calibration or job.frame.calibration_due):
+            topics.camera_info = self.add_output(job.stream, CalibrationOutput, "image_enhanced/camera_info")
+        if topics.camera_info and job.calibration and topics.camera_info.wanted:
+            topics.camera_info.publish(job.calibration, job.frame.header)
+
+    def _bypass(self, job: Job, output: ImageOutput) -> None:
+        if job.image.encoding not in FROM_RGB:
+            output.publish(Image(to_color(job.image, "bgr"), "bgr8"), job.frame.header)
+            return
+        as_it_came = job.image is job.frame.image and isinstance(job.frame.source, ImageMessage)
+        output.publish(job.image, job.frame.header, job.frame.source if as_it_came else None)
+
+    def _enhanced(self, job: Job, outputs: Mapping[str, np.ndarray], topics: EnhancementOutputs) -> Image:
+        assert self.engine and job.tensor is not None
+        stamp, seconds = stamp_of(job.frame), self.parameters.flicker_time
+        if seconds and not stamp:
+            seconds = 0.0
+            self.advise_once(
+                job.stream, "unstamped", "flicker is not damped: the images have no stamps; set them in the driver"
+            )
+        before, after = job.tensor.mean() / 255, outputs["enhanced"].mean()
+        factor = topics.exposure.factor(float(before), float(after), stamp, seconds)
+        rgb = task.parse(outputs, job.fit, self.engine.config, to_color(job.image), factor).image
+        encoding = job.image.encoding if job.image.encoding in FROM_RGB else "bgr8"
+        code = FROM_RGB[encoding]
+        if code is None:
+            return Image(rgb, encoding)
+        return Image(cv2.cvtColor(rgb, code, topics.image.pixels(job.fit.source, encoding)), encoding)
+
+
+def main() -> int:
+    return run_node(EnhancementNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
