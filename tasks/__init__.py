@@ -34,6 +34,15 @@ class Task(Protocol):
         """How far `candidate` is from `reference` in the task's own metric; 0 means equal."""
 
 
+def typical(task: str, image: np.ndarray, number: int) -> np.ndarray:
+    """Image `number` of the shipped clip, uint8 (height, width, 3), as the images are that a task is about.
+
+    A task whose images are of another kind has a function `typical` for that.
+    """
+    change = getattr(get_task(task), "typical", None)
+    return image if change is None else cast("np.ndarray", change(image, number))
+
+
 def task_names() -> list[str]:
     """Names of the modules of this package that are tasks, sorted."""
     modules = (importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__))
