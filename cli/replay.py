@@ -38,14 +38,35 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run_demo(args: argparse.Namespace) -> int:
     from perception.cli.main import main
-    from perception.tasks.resources import share
 
     args.model = args.model or _pipeline(args.pipeline)[1]
     choice = ["--target", args.target, "--precision", args.precision]
     if status := main(["engines", "build", args.model, *choice, "--if-needed"]):
         return status
-    args.input = args.input or str(share("clip"))
+    args.input = args.input or str(_demonstration(args.pipeline, args.out / "input"))
     return _run(args)
+
+
+def _demonstration(pipeline: str, folder: Path) -> Path:
+    """The shipped clip; where the pipeline's images are of another kind, made so in `folder`: dark, for instance."""
+    import shutil
+
+    import cv2
+    import numpy as np
+
+    from perception.nodes.replay_observers import OBSERVERS
+    from perception.tasks import get_task, typical
+    from perception.tasks.resources import share
+
+    task = OBSERVERS[_pipeline(pipeline)[0]].task
+    if not hasattr(get_task(task), "typical"):
+        return share("clip")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for number, path in enumerate(sorted(share("clip/rgb").iterdir())):
+        pixels = np.asarray(cv2.imread(str(path)))
+        cv2.imwrite(str(folder / f"{path.stem}.png"), typical(task, pixels, number))
+    return folder
 
 
 def run_replay(args: argparse.Namespace) -> int:
@@ -112,6 +133,8 @@ def _summary(report: dict[str, Any]) -> str:
         lines.append(f"{stage:<20}" + "".join(f"{points[point]:>8.2f}" for point in ("p50", "p95", "p99", "max")))
     if accuracy := report.get("accuracy"):
         lines += ["", f"accuracy   {accuracy_text(accuracy)} over {accuracy['frames']} frames with true depth"]
+    if "brightness" in report:
+        lines += ["", f"brightness {report['brightness']} on average, where black is 0 and white 1"]
     if "objects" in report:
         found = ", ".join(f"{name} in {seen['images']}" for name, seen in report["objects"].items())
         lines += ["", f"objects    {found or 'none in any image'}"]

@@ -14,7 +14,7 @@ from perception.nodes.convert import image_from_message
 from perception.nodes.inputs import SENSOR_DATA
 from perception.nodes.rig import NODES
 from perception.nodes.session import Observer
-from perception.tasks import depth
+from perception.tasks import depth, enhancement
 from perception.tasks.image import Image, to_color
 from perception.tasks.messages import stamp_of
 
@@ -126,5 +126,27 @@ class DetectionObserver(ResultObserver):
         return {"objects": {name: {"found": count, "images": self.images_with[name]} for name, count in ranked}}
 
 
-OBSERVERS: dict[str, type[ResultObserver]] = {"depth_node": DepthObserver, "detection_node": DetectionObserver}
+class EnhancementObserver(ResultObserver):
+    """Notes how bright the images are that come out."""
+
+    task = "enhancement"
+    shown = ("image", "image_enhanced")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.brightness: list[float] = []
+
+    def keep(self, message: Any) -> None:
+        self.brightness.append(enhancement.brightness(image_from_message(message)))
+
+    def report(self) -> dict[str, Any]:
+        """Mean intensity of the results."""
+        return {"brightness": round(float(np.mean(self.brightness)), 3)}
+
+
+OBSERVERS: dict[str, type[ResultObserver]] = {
+    "depth_node": DepthObserver,
+    "detection_node": DetectionObserver,
+    "enhancement_node": EnhancementObserver,
+}
 """By the executable of the node."""

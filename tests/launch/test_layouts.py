@@ -16,9 +16,14 @@ CONFIG = Path(__file__).resolve().parents[2] / "config"
 SHOWN = {
     "depth": {"/image", "/depth", "/depth/points", "/depth/overlay"},
     "detection": {"/image", "/detections/overlay"},
+    "low_light": {"/image", "/image_enhanced", "/detections/overlay"},
 }
-"""Topics of every layout, by task."""
-MORE = {"depth": {"/camera_info", "/depth/camera_info"}, "detection": {"/detections", "/labels"}}
+"""Topics of every layout, by the pipeline's name."""
+MORE = {
+    "depth": {"/camera_info", "/depth/camera_info"},
+    "detection": {"/detections", "/labels"},
+    "low_light": {"/image_enhanced/camera_info"},
+}
 """Those that Foxglove may have besides."""
 tasks = pytest.mark.parametrize("task", SHOWN)
 
@@ -63,5 +68,5 @@ def test_the_systemd_unit_starts_a_pipeline_with_arguments_that_it_has(task: str
     assert command and command[1] == f"{task}_pipeline"
     given = dict(word.split(":=") for word in command[2].split())
     pipeline = load_pipeline(command[1])
-    (node,) = pipeline.nodes(pipeline.read(given))
-    assert f"perception engines build {node.parameters['model']}\n" in text
+    for node in pipeline.nodes(pipeline.read(given)):
+        assert f"perception engines build {node.parameters['model']}\n" in text

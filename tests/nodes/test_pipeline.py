@@ -11,7 +11,7 @@ from perception.nodes.composition import node_class
 from perception.nodes.inputs import TRANSPORTS
 from perception.nodes.parameters import rules
 from perception.nodes.pipeline import HOST_ARGUMENTS, Pipeline, load_pipeline, pipeline_names
-from perception.tasks.config import DEPTH_MODEL, DETECTION_MODEL
+from perception.tasks.config import DEPTH_MODEL, DETECTION_MODEL, ENHANCEMENT_MODEL
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -156,16 +156,17 @@ def test_choices_are_those_of_the_engines_and_inputs(name: str) -> None:
 @pytest.mark.parametrize("name", pipeline_names())
 def test_defaults_are_the_nodes_own(name: str) -> None:
     pipeline = load_pipeline(name)
-    node = pipeline.nodes(pipeline.read({}))[-1]
-    table = rules(node_class(node.executable).parameters_type)
-    for parameter, value in node.parameters.items():
-        if parameter in table:
-            assert value == table[parameter][2], f"{name}: {parameter}"
+    for node in pipeline.nodes(pipeline.read({})):
+        table = rules(node_class(node.executable).parameters_type)
+        for parameter, value in node.parameters.items():
+            if parameter in table:
+                assert value == table[parameter][2], f"{name}: {parameter}"
 
 
 def test_the_models_are_those_that_others_run_too() -> None:
     models = {name: load_pipeline(name).arguments["model"].default for name in pipeline_names()}
-    assert models == {"depth_pipeline": DEPTH_MODEL, "detection_pipeline": DETECTION_MODEL}
+    expected = {"depth": DEPTH_MODEL, "detection": DETECTION_MODEL, "low_light": ENHANCEMENT_MODEL}
+    assert models == {f"{name}_pipeline": model for name, model in expected.items()}
 
 
 @pytest.mark.parametrize("name", pipeline_names())
