@@ -16,9 +16,11 @@ from detecting import build_extents
 from detecting import scene as picture_of
 
 from perception import engines
+from perception.cli import replay as cli_replay
 from perception.cli.main import main
 from perception.evaluation.rgbd_folder import RGBDWriter
 from perception.nodes.session import Observer, Session, SessionError
+from perception.tasks import resources
 from perception.tasks.geometry import Camera
 
 FRAMES = 32
@@ -91,6 +93,19 @@ def test_objects_are_counted_and_shown(tmp_path: Path, monkeypatch: pytest.Monke
     assert sum(counts) == report["frames"] >= 16 and abs(counts[0] - counts[1]) <= 2
     assert cv2.imread(report["picture"]).shape == (480, 2 * 640, 3)
     assert "red thing in" in capsys.readouterr().out
+
+
+def test_a_demonstration_is_dark_where_a_node_brightens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the clip itself elsewhere, which has true depth."""
+    (tmp_path / "clip/rgb").mkdir(parents=True)
+    for name in ("000.png", "001.png"):
+        cv2.imwrite(str(tmp_path / "clip/rgb" / name), np.full((48, 64, 3), 120, np.uint8))
+    share = resources.share
+    monkeypatch.setattr(resources, "share", lambda name: tmp_path / name if "clip" in name else share(name))
+    assert cli_replay._demonstration("depth_pipeline", tmp_path / "out") == tmp_path / "clip"
+    dark = sorted(cli_replay._demonstration("low_light_pipeline", tmp_path / "out").iterdir())
+    images = [cv2.imread(str(path)) for path in dark]
+    assert len(images) == 2 and all(5 < image.mean() < 40 for image in images) and (images[0] != images[1]).any()
 
 
 def test_missing_engine_is_told_with_the_command(
