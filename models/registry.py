@@ -35,6 +35,7 @@ class ModelEntry:
     config: ModelConfig
     configure: Configure
     sized: bool
+    listed: bool
 
 
 _models: dict[str, ModelEntry] = {}
@@ -83,7 +84,10 @@ def find_encoder(name: str) -> EncoderEntry:
 
 
 def register_model(
-    config: ModelConfig, configure: Configure = lambda config, _: config, sized: bool = False
+    config: ModelConfig,
+    configure: Configure = lambda config, _: config,
+    sized: bool = False,
+    listed: bool = True,
 ) -> Callable[[Build], Build]:
     """Register the decorated function, which builds the model with random weights; its arguments have defaults.
 
@@ -93,12 +97,13 @@ def register_model(
     Args:
         configure: tells what of the config follows from input size and options.
         sized: the network's parameters are for one input size, which its builder takes as `input_size`.
+        listed: False for one of many that differ in numbers from a listed one: it is found by its name alone.
     """
 
     def register(build: Build) -> Build:
         if config.name in _models:
             raise ValueError(f"a model called {config.name!r} is registered already; names must be unique")
-        _models[config.name] = ModelEntry(build, config, configure, sized)
+        _models[config.name] = ModelEntry(build, config, configure, sized, listed)
         return build
 
     return register
@@ -112,7 +117,8 @@ def _entry(model: str) -> tuple[ModelEntry, dict[str, Any]]:
         raise ValueError(f"{listing} does not exist; it says which model {weights} belongs to, and training writes it")
     entries: dict[str, dict[str, Any]] = json.loads(listing.read_text())
     name = next(iter(entries)) if weights else model
-    if name not in list_models():
+    _import_families()
+    if name not in _models:
         raise ValueError(f"unknown model {name!r}; available models: {', '.join(list_models())}")
     trained = dict(entries.get(name, {}))
     if weights:
@@ -127,9 +133,9 @@ def _import_families() -> None:
 
 
 def list_models(task: str | None = None) -> list[str]:
-    """Names of all registered models, or of those of one task, sorted."""
+    """Names of all listed models, or of those of one task, sorted."""
     _import_families()
-    return sorted(name for name, entry in _models.items() if task in (None, entry.config.task))
+    return sorted(name for name, entry in _models.items() if entry.listed and task in (None, entry.config.task))
 
 
 def model_config(model: str, input_size: tuple[int, int] | None = None, **options: Any) -> ModelConfig:
@@ -217,9 +223,12 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_macs(model: nn.Module, size: tuple[int, int]) -> int:
-    """Multiply-accumulates of all convolutions and products of matrices for one image of size = (height, width)."""
+    """Multiply-accumulates of all convolutions and products of matrices for one image of size = (height, width).
+
+    On PyTorch's meta device as well, where nothing is computed.
+    """
     training = model.training
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(torch.zeros(1, 3, *size))
+        model.eval()(torch.zeros(1, 3, *size, device=next(model.parameters()).device))
     model.train(training)
     return int(counter.get_total_flops()) // 2  # a multiplication and an addition

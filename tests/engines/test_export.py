@@ -52,10 +52,13 @@ def test_the_graph_takes_bytes_and_computes_what_the_model_computes(source: Mode
     expected = next(source.reference([image]))
     names = list(expected)
     for name, got in zip(names, session.run(names, {"image": image}), strict=True):
+        if got.dtype == np.uint8:  # where two classes are as good as tied, rounding decides
+            assert np.mean(got != expected[name]) < 0.01
+            continue
         np.testing.assert_allclose(got, expected[name], rtol=1e-3, atol=1e-4 * np.abs(expected[name]).max())
 
 
-@pytest.mark.parametrize("name", ["fastdepth_mobilenet_v2_035", "mobiledet_cpu"])
+@pytest.mark.parametrize("name", ["fastdepth_mobilenet_v2_035", "mobiledet_cpu", "ffnet_mobilenet_v2"])
 def test_bytes_are_reproducible_and_hold_no_path(name: str) -> None:
     """Of one model of each task: it is the exporter's doing, and takes an export more than the other tests."""
     torch.manual_seed(0)
@@ -67,6 +70,12 @@ def test_bytes_are_reproducible_and_hold_no_path(name: str) -> None:
 
 def test_tensorrt_10_3_can_parse_it(source: ModelSource) -> None:
     assert check_precisions(source) == {"fp32": [], "fp16": [], "int8": []}
+
+
+@pytest.mark.parametrize("name", ["ffnet_22s_bcc_mobile_pre_down", "ffnet_50_daaa"])
+def test_tensorrt_10_3_can_parse_rare_forms(name: str) -> None:
+    """A Gaussian in front; bottlenecks and a head that interpolates."""
+    assert check_precisions(ModelSource(name, SIZE)) == {"fp32": [], "fp16": [], "int8": []}
 
 
 def test_the_program_runs_without_the_definition(source: ModelSource) -> None:

@@ -27,8 +27,9 @@ def test_every_model_keeps_its_promises(name: str) -> None:
     model = create_model(name)
     assert not model.training
     result = model.to("meta")(torch.rand(1, 3, *config.input_size, device="meta"))
-    shapes = [tuple(tensor.shape) for tensor in (result if isinstance(result, tuple) else (result,))]
-    assert shapes == [output.shape for output in config.outputs]
+    tensors = result if isinstance(result, tuple) else (result,)
+    assert [tuple(tensor.shape) for tensor in tensors] == [output.shape for output in config.outputs]
+    assert [str(tensor.dtype) for tensor in tensors] == [f"torch.{output.dtype}" for output in config.outputs]
 
 
 @pytest.mark.parametrize("name", list_models())

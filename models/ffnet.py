@@ -1,0 +1,254 @@
+"""FFNet: semantic segmentation with residual networks and a plain head (Mehta et al., CVPR workshops 2022).
+
+The head takes an encoder's features of four resolutions to common widths, adds them from the coarsest to the finest,
+puts what it has at each resolution together at the finest, and tells the classes apart there. Published networks are
+named as in the paper: depth and family of the encoder (see `perception.models.resnet`); letters of stem, up head and
+segmentation head, after a d where the first stage has a stride, too; `mobile` where the head repeats pixels instead of
+interpolating; `pre_down` where a Gaussian halves the image first. Small ones stand on any registered encoder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from perception.models.layers import convolution, initialize
+from perception.models.registry import find_encoder, register_model
+from perception.models.resnet import FAMILIES, ResNet
+from perception.tasks.config import ModelConfig, Output
+from perception.tasks.labels import CITYSCAPES_LABELS
+
+LEVELS = 4
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+GAUSSIAN = (0.009678, 0.205408, 0.569842, 0.205408, 0.009678)
+"""Taps of standard deviation 0.7 that sum to 1."""
+
+
+class Up(NamedTuple):
+    """Widths of an up head, from the finest level to the coarsest."""
+
+    base: tuple[int, ...]
+    """At which levels are added."""
+    outputs: tuple[int, ...]
+
+
+class Seg(NamedTuple):
+    """A segmentation head: a 3x3 layer of this width, then one of this kernel that gives the logits."""
+
+    width: int
+    kernel: int
+
+
+UP: Mapping[str, Up] = {
+    "a": Up((64, 128, 256, 512), (128, 128, 128, 128)),
+    "b": Up((64, 128, 128, 256), (96, 96, 64, 32)),
+    "c": Up((128, 128, 128, 128), (128, 16, 16, 16)),
+    "small": Up((32, 48, 64, 96), (32, 16, 16, 16)),
+}
+SEG: Mapping[str, Seg] = {"a": Seg(512, 1), "b": Seg(256, 3), "c": Seg(128, 1), "small": Seg(64, 1)}
+
+
+class Gaussian(nn.Module):
+    """The image at half its resolution without aliasing: (N, 3, H, W) to (N, 3, H / 2 - 1, W / 2 - 1), fixed."""
+
+    kernel: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        taps = torch.tensor(GAUSSIAN)
+        self.register_buffer("kernel", torch.outer(taps, taps).expand(3, 1, -1, -1).clone(), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # Rows alone are padded, as published: 1024x2048 become 511x1022.
+        return F.conv2d(F.pad(x, (0, 0, 1, 1), mode="reflect"), self.kernel, stride=2, groups=3)
+
+
+def _resize(x: torch.Tensor, size: Sequence[int], smooth: bool) -> torch.Tensor:
+    """(N, C, h, w) to (N, C, *size); by whole factors where such lead there, which rewrites of graphs look for."""
+    if smooth:
+        return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
+    if size[0] % x.shape[-2] == 0 and size[1] % x.shape[-1] == 0:
+        return F.interpolate(x, scale_factor=[float(a // b) for a, b in zip(size, x.shape[-2:], strict=True)])
+    return F.interpolate(x, size=tuple(size))
+
+
+class UpHead(nn.Module):
+    """Features of four levels, finest first, to one map of the finest level's size.
+
+    Args:
+        channels: of the features.
+        smooth: levels are resized bilinearly, not by repeating the nearest pixel.
+    """
+
+    def __init__(self, channels: Sequence[int], widths: Up, smooth: bool) -> None:
+        super().__init__()
+        base, outputs = widths
+        self.smooth = smooth
+        self.adapters = nn.ModuleList(convolution(c, b, 1, nn.ReLU) for c, b in zip(channels, base, strict=True))
+        self.steps = nn.ModuleList(convolution(b, a, 1, nn.ReLU) for a, b in zip(base, base[1:], strict=False))
+        """From each level but the finest to the next finer one."""
+        self.outputs = nn.ModuleList(convolution(b, o, 3, nn.ReLU) for b, o in zip(base, outputs, strict=True))
+
+    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        adapted = [adapter(x) for adapter, x in zip(self.adapters, features, strict=True)]
+        for level in range(LEVELS - 2, -1, -1):
+            step = self.steps[level](adapted[level + 1])
+            adapted[level] = adapted[level] + _resize(step, adapted[level].shape[-2:], self.smooth)
+        maps = [output(x) for output, x in zip(self.outputs, adapted, strict=True)]
+        return torch.cat([_resize(x, maps[0].shape[-2:], self.smooth) for x in maps], 1)
+
+
+class SegHead(nn.Sequential):
+    """(N, C, H, W) to logits (N, classes, H, W)."""
+
+    def __init__(self, inputs: int, widths: Seg, classes: int) -> None:
+        width, kernel = widths
+        last = nn.Conv2d(width, classes, kernel, padding=kernel // 2)
+        super().__init__(nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True), last)
+
+
+class FFNet(nn.Module):
+    """The network.
+
+    Args:
+        encoder: its last four features are taken.
+        up, seg: letters of the heads, or "small".
+        classes: at most 255.
+        smooth: see `UpHead`.
+        pre_down: a Gaussian halves the image first.
+
+    Shapes: (N, 3, H, W) as the encoder wants it normalised, to logits (N, classes, H / 4, W / 4) in training (H / 8 of
+    a deeper encoder, or with `pre_down`); in eval mode to the mask and its confidence, uint8 (N, H, W), as
+    `perception.tasks.segmentation` has them.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, up: str, seg: str, classes: int, smooth: bool = False, pre_down: bool = False
+    ) -> None:
+        super().__init__()
+        self.before = Gaussian() if pre_down else nn.Identity()
+        self.encoder = encoder
+        self.up = UpHead(encoder.channels[-LEVELS:], UP[up], smooth)  # type: ignore[index, arg-type]
+        self.seg = SegHead(sum(UP[up].outputs), SEG[seg], classes)
+        initialize(self.up)
+        initialize(self.seg)
+
+    @property
+    def class_layers(self) -> list[nn.Module]:
+        """What tells the classes apart, and means nothing to a network of other classes."""
+        return [self.seg[-1]]
+
+    @property
+    def widths(self) -> dict[str, Any]:
+        """What makes a network of the same widths."""
+        return {"encoder": self.encoder.widths}
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Of the classes, at the finest level, in either mode."""
+        return self.seg(self.up(self.encoder(self.before(x))[-LEVELS:]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        logits = self.logits(x)
+        return logits if self.training else classify(logits, x.shape[-2:])
+
+
+def classify(logits: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mask and confidence, uint8 (N, *size), of logits (N, C, h, w).
+
+    Pixels are told apart at half of `size`, to which the logits are interpolated: at all of it, on a CPU, that would
+    take as long as a small network does. The confidence is computed where the logits are, and then interpolated.
+    """
+    height, width = size
+    fine = F.interpolate(logits, size=(height // 2, width // 2), mode="bilinear")
+    mask = F.interpolate(fine.argmax(1, keepdim=True).float(), scale_factor=2.0)
+    # The largest softmax, without computing the others.
+    largest = 1 / (logits - logits.amax(1, keepdim=True)).exp().sum(1, keepdim=True)
+    confidence = F.interpolate(largest, size=(height, width), mode="bilinear")
+    return tuple(x.squeeze(1).to(torch.uint8) for x in (mask, (255 * confidence).round()))  # type: ignore[return-value]
+
+
+def _configure(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig:
+    shape = (1, *config.input_size)
+    outputs = (Output("mask", shape, "class", "uint8"), Output("confidence", shape, "1/255", "uint8"))
+    return config.replace(outputs=outputs, labels=tuple(options.get("labels", config.labels)))
+
+
+def _config(name: str, size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...]) -> ModelConfig:
+    return ModelConfig(
+        name=name,
+        task="segmentation",
+        input_size=size,
+        outputs=(),
+        mean=mean,  # type: ignore[arg-type]
+        std=std,  # type: ignore[arg-type]
+        interpolation="area",
+        size_divisor=8,
+        labels=CITYSCAPES_LABELS,
+    )
+
+
+_PUBLISHED = re.compile(r"(\d+(n?s?))_(d?)([abc])([abc])([abc])(_mobile)?(_pre_down)?")
+
+
+def published(name: str, labels: Sequence[str] = CITYSCAPES_LABELS) -> FFNet:
+    """A network under its name in the paper, in small letters and without "ffnet": 40s_dbbb_mobile, 101_aaa.
+
+    Raises:
+        ValueError: no such network.
+    """
+    found = _PUBLISHED.fullmatch(name)
+    if found is None or found[4] != "abcc"[list(FAMILIES).index(found[2])]:
+        raise ValueError(
+            f"no FFNet is called {name!r}; names are like 40s_dbbb_mobile, with the stem a, s b or n, ns c"
+        )
+    encoder = ResNet(found[1], deeper=bool(found[3]))
+    return FFNet(encoder, found[5], found[6], len(labels), smooth=not found[7], pre_down=bool(found[8]))
+
+
+def _register_published(name: str, size: tuple[int, int], listed: bool = False) -> None:
+    """Register a published network; its builder takes `labels`, names of classes."""
+
+    def build(labels: Sequence[str] = CITYSCAPES_LABELS) -> FFNet:
+        return published(name, labels)
+
+    register_model(_config(f"ffnet_{name}", size, IMAGENET_MEAN, IMAGENET_STD), _configure, listed=listed)(build)
+
+
+def _register_small(name: str, encoder: str) -> None:
+    """Register a small network on an encoder; its builder takes `labels`, names of classes, and `widths`."""
+    entry = find_encoder(encoder)
+
+    def build(labels: Sequence[str] = CITYSCAPES_LABELS, widths: Mapping[str, Any] | None = None) -> FFNet:
+        options = {"widths": widths["encoder"]} if widths else {}
+        return FFNet(entry.build(**options), "small", "small", len(labels))
+
+    register_model(_config(name, (360, 480), entry.mean, entry.std), _configure)(build)
+
+
+# All that were published, with their images' sizes. The least of the slim and of the narrow stand for all in lists.
+for _depth in ("86s", "78s", "54s", "40s"):
+    _register_published(f"{_depth}_dbbb_mobile", (1024, 2048))
+for _depth in ("150s", "86s", "78s", "54s", "40s", "30s", "22s"):
+    for _letters in ("bbb", "bcc"):
+        _register_published(f"{_depth}_{_letters}_mobile", (512, 1024), listed=_depth + _letters == "22sbcc")
+        _register_published(f"{_depth}_{_letters}_mobile_pre_down", (1024, 2048))
+for _depth in ("122ns", "74ns", "46ns"):
+    for _letters in ("cbb", "ccc"):
+        _register_published(f"{_depth}_{_letters}_mobile", (512, 1024), listed=_depth + _letters == "46nsccc")
+        _register_published(f"{_depth}_{_letters}_mobile_pre_down", (1024, 2048))
+for _name in (
+    *("101_aaa", "50_aaa", "150_aaa", "134_aaa", "86_aaa", "56_aaa", "34_aaa", "150_abb", "86_abb", "56_abb", "34_abb"),
+    *("150s_bbb", "86s_bbb", "122n_cbb", "74n_cbb", "46n_cbb"),
+    *("101_daaa", "50_daaa", "150_daaa", "134_daaa", "86_daaa", "56_daaa", "34_daaa", "18_daaa"),
+    *("150_daac", "86_daac", "34_daac", "18_daac", "150s_dbbb", "86s_dbbb"),
+):
+    _register_published(_name, (1024, 2048))
+_register_small("ffnet_mobilenet_v2", "mobilenet_v2")
+_register_small("ffnet_efficientnet_lite0", "efficientnet_lite0")
+# What this one tells apart goes with its weights.
+_register_small("ffnet_mobilenet_v2_indoor", "mobilenet_v2")
