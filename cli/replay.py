@@ -138,4 +138,7 @@ def _summary(report: dict[str, Any]) -> str:
     if "objects" in report:
         found = ", ".join(f"{name} in {seen['images']}" for name, seen in report["objects"].items())
         lines += ["", f"objects    {found or 'none in any image'}"]
+    if "classes" in report:
+        found = ", ".join(f"{name} {share:.1%}" for name, share in report["classes"].items() if share >= 0.0005)
+        lines += ["", f"classes    {found or 'no image came'}"]
     return "\n".join(lines)

@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sensor_msgs.msg import Image as ImageMessage
+from vision_msgs.msg import LabelInfo
 
 from perception.evaluation.truth import DepthTruth
 from perception.nodes.convert import image_from_message
 from perception.nodes.inputs import SENSOR_DATA
 from perception.nodes.rig import NODES
 from perception.nodes.session import Observer
+from perception.nodes.vision import LATCHED
 from perception.tasks import depth, enhancement
 from perception.tasks.image import Image, to_color
 from perception.tasks.messages import stamp_of
@@ -144,9 +146,34 @@ class EnhancementObserver(ResultObserver):
         return {"brightness": round(float(np.mean(self.brightness)), 3)}
 
 
+class SegmentationObserver(ResultObserver):
+    """Counts pixels by the names of their classes."""
+
+    task = "segmentation"
+    shown = ("image", "mask/overlay")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pixels = np.zeros(256, np.int64)
+        self._names: dict[int, str] = {}
+        self.create_subscription(LabelInfo, "labels", self._on_labels, LATCHED)
+
+    def keep(self, message: Any) -> None:
+        self.pixels += np.bincount(image_from_message(message).data.ravel(), minlength=256)
+
+    def _on_labels(self, message: LabelInfo) -> None:
+        self._names = {entry.class_id: entry.class_name for entry in message.class_map}
+
+    def report(self) -> dict[str, Any]:
+        """The share of each class in the pixels of all images."""
+        ranked = sorted(np.flatnonzero(self.pixels), key=lambda number: -self.pixels[number])
+        total = max(int(self.pixels.sum()), 1)
+        names = [self._names.get(int(number), "no class") for number in ranked]
+        return {"classes": {name: float(self.pixels[n] / total) for name, n in zip(names, ranked, strict=True)}}
+
+
 OBSERVERS: dict[str, type[ResultObserver]] = {
-    "depth_node": DepthObserver,
-    "detection_node": DetectionObserver,
-    "enhancement_node": EnhancementObserver,
+    NODES[kind.task].executable: kind
+    for kind in (DepthObserver, DetectionObserver, EnhancementObserver, SegmentationObserver)
 }
 """By the executable of the node."""

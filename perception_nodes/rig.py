@@ -55,6 +55,7 @@ NODES = {
     "depth": Measured("depth_node", "depth", ImageMessage),
     "detection": Measured("detection_node", "detections", Detection2DArray),
     "enhancement": Measured("enhancement_node", "image_enhanced", ImageMessage),
+    "segmentation": Measured("segmentation_node", "mask", ImageMessage),
 }
 IMAGES = Measured("image_source_node", "image", ImageMessage)
 

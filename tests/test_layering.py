@@ -105,9 +105,10 @@ def test_a_subcommand_imports_what_is_heavy_when_it_runs(path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize(
-    "module", ["engines", "evaluation", "nodes.depth_node", "nodes.detection_node", "nodes.enhancement_node"]
-)
+NODES = [f"nodes.{task}_node" for task in ("depth", "detection", "enhancement", "segmentation")]
+
+
+@pytest.mark.parametrize("module", ["engines", "evaluation", *NODES])
 def test_a_robot_loads_neither_torch_nor_models(module: str) -> None:
     if module.startswith("nodes"):
         pytest.importorskip("rclpy", reason="no ROS 2: neither sourced nor installed by tools/set_up.py")

@@ -13,7 +13,7 @@ import pytest
 from perception.tasks.resources import share
 
 ROOT = Path(__file__).resolve().parents[1]
-NODES = ["depth_node", "detection_node", "enhancement_node", "image_source_node"]
+NODES = ["depth_node", "detection_node", "enhancement_node", "image_source_node", "segmentation_node"]
 SHARED = sorted(
     str(path.relative_to(ROOT))
     for folder in ("launch", "config", "tools/vision_msgs")

@@ -11,7 +11,7 @@ from perception.nodes.composition import node_class
 from perception.nodes.inputs import TRANSPORTS
 from perception.nodes.parameters import rules
 from perception.nodes.pipeline import HOST_ARGUMENTS, Pipeline, load_pipeline, pipeline_names
-from perception.tasks.config import DEPTH_MODEL, DETECTION_MODEL, ENHANCEMENT_MODEL
+from perception.tasks.config import DEPTH_MODEL, DETECTION_MODEL, ENHANCEMENT_MODEL, SEGMENTATION_MODEL
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -165,8 +165,15 @@ def test_defaults_are_the_nodes_own(name: str) -> None:
 
 def test_the_models_are_those_that_others_run_too() -> None:
     models = {name: load_pipeline(name).arguments["model"].default for name in pipeline_names()}
-    expected = {"depth": DEPTH_MODEL, "detection": DETECTION_MODEL, "low_light": ENHANCEMENT_MODEL}
+    expected = {
+        "depth": DEPTH_MODEL,
+        "depth_segmentation": SEGMENTATION_MODEL,
+        "detection": DETECTION_MODEL,
+        "low_light": ENHANCEMENT_MODEL,
+        "segmentation": SEGMENTATION_MODEL,
+    }
     assert models == {f"{name}_pipeline": model for name, model in expected.items()}
+    assert load_pipeline("depth_segmentation_pipeline").arguments["depth_model"].default == DEPTH_MODEL
 
 
 @pytest.mark.parametrize("name", pipeline_names())

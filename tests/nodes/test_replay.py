@@ -14,6 +14,7 @@ pytest.importorskip("torch", reason="torch is not installed; the engine under te
 
 from detecting import build_extents
 from detecting import scene as picture_of
+from segmenting import build_brightest
 
 from perception import engines
 from perception.cli import replay as cli_replay
@@ -106,6 +107,22 @@ def test_a_demonstration_is_dark_where_a_node_brightens(tmp_path: Path, monkeypa
     dark = sorted(cli_replay._demonstration("low_light_pipeline", tmp_path / "out").iterdir())
     images = [cv2.imread(str(path)) for path in dark]
     assert len(images) == 2 and all(5 < image.mean() < 40 for image in images) and (images[0] != images[1]).any()
+
+
+def test_classes_are_counted_by_pixels_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    model = build_brightest(tmp_path)
+    monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "engines"))
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(8):
+        image = picture_of(((0, 0, 640, 480), 1, 100), ((0, 0, 320, 480), 2, 200), size=(480, 640))
+        cv2.imwrite(str(pictures / f"{number}.png"), image[..., ::-1])
+    arguments = ["replay", str(pictures), "--pipeline", "segmentation_pipeline", "--model", model, "--frames", "8"]
+    assert main([*arguments, "--rate", "8", "--out", str(tmp_path / "out")]) == 0
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["classes"] == {"wall": pytest.approx(0.5), "chair": pytest.approx(0.5)}
+    assert cv2.imread(report["picture"]).shape == (480, 2 * 640, 3)
+    assert "wall 50.0%" in capsys.readouterr().out
 
 
 def test_missing_engine_is_told_with_the_command(

@@ -1,0 +1,7 @@
+"""The class of every pixel; nodes and arguments are in config/pipelines/segmentation_pipeline.yaml."""
+
+from perception.nodes.launch_support import pipeline_launch
+
+
+def generate_launch_description():
+    return pipeline_launch("segmentation_pipeline")
