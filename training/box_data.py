@@ -14,7 +14,7 @@ from perception.evaluation.frames import BoxFrame
 from perception.tasks.anchors import area
 from perception.tasks.config import GREY
 from perception.training.box_losses import IGNORED, NOTHING
-from perception.training.data import QUARTERS, stack_images, vary_color
+from perception.training.data import QUARTERS, View, Window, stack_images, vary_color
 from perception.training.pasting import TRIES, paste
 
 COVERAGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
@@ -31,8 +31,6 @@ Objects = tuple[np.ndarray, np.ndarray, np.ndarray]
 surely each is there, 1 unless a teacher said less."""
 Sample = tuple[np.ndarray, Objects]
 """Image uint8 (height, width, 3) RGB, and what it shows."""
-Window = tuple[float, float, float, float]
-"""x, y, width, height in an image's pixels; it may reach beyond the image."""
 
 
 @dataclass(frozen=True)
@@ -149,25 +147,12 @@ def draw(
     What the window shows beyond the frame stays as the canvas was.
     """
     left, top, right, bottom = place
-    x, y, w, h = window
-    scale = np.array([(right - left) / w, (bottom - top) / h])
-    height, width = frame.rgb.shape[:2]
-    # Whole pixels of the frame, and where their outer edges fall; at least one pixel either way.
-    x1, y1 = int(max(0, round(x))), int(max(0, round(y)))
-    x2, y2 = int(min(width, max(x1 + 1, round(x + w)))), int(min(height, max(y1 + 1, round(y + h))))
-    low = np.round((np.array([x1, y1]) - (x, y)) * scale).astype(int).clip(0)
-    high = np.round((np.array([x2, y2]) - (x, y)) * scale).astype(int).clip(None, (right - left, bottom - top))
-    low = np.minimum(low, high - 1)
-    # The boxes go with the pixels, wherever rounding has put those.
-    scale = (high - low) / (x2 - x1, y2 - y1)
-    boxes = ((frame.boxes.reshape(-1, 2, 2) - (x1, y1)) * scale + low).reshape(-1, 4)
     tile = canvas[top:bottom, left:right]
-    shrinks = scale.min() < 0.8
-    tile[low[1] : high[1], low[0] : high[0]] = cv2.resize(
-        frame.rgb[y1:y2, x1:x2], tuple(int(side) for side in high - low),
-        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
-    )  # fmt: skip
-    boxes, labels, scores = _visible(boxes, frame, (low, high))
+    view = View.of(window, (frame.rgb.shape[0], frame.rgb.shape[1]), (bottom - top, right - left))
+    view.show(frame.rgb, tile)
+    # The boxes go with the pixels, wherever rounding has put those.
+    boxes = ((frame.boxes.reshape(-1, 2, 2) - view.first) * view.scale + view.low).reshape(-1, 4)
+    boxes, labels, scores = _visible(boxes, frame, (view.low, view.high))
     if rng.random() < 0.5:
         tile[:] = cv2.flip(tile, 1)
         boxes[:, [0, 2]] = (right - left) - boxes[:, [2, 0]]

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import cv2
@@ -17,6 +18,58 @@ from torch.utils.data import DataLoader, Dataset
 from perception.tasks.config import ModelConfig
 
 Batch = TypeVar("Batch")
+Window = tuple[float, float, float, float]
+"""x, y, width, height in an image's pixels; it may reach beyond the image."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Which pixels of an image a window shows, and where they come to lie when it is stretched over a place.
+
+    Whole pixels, at least one either way; arrays are x, y. What the window shows beyond the image is not covered.
+    """
+
+    first: np.ndarray
+    """Of the image's pixels."""
+    end: np.ndarray
+    low: np.ndarray
+    """Corner of what they cover of the place."""
+    high: np.ndarray
+
+    @classmethod
+    def of(cls, window: Window, image: tuple[int, int], place: tuple[int, int]) -> View:
+        """The view through a window of an image of (height, width) over a place of (height, width)."""
+        x, y, w, h = window
+        size, sides = np.array(image[::-1]), np.array(place[::-1])
+        scale = sides / (w, h)
+        first = np.maximum(0, np.round((x, y))).astype(int)
+        end = np.minimum(size, np.maximum(first + 1, np.round((x + w, y + h)))).astype(int)
+        low = np.round((first - (x, y)) * scale).astype(int).clip(0)
+        high = np.minimum(np.round((end - (x, y)) * scale).astype(int), sides)
+        return cls(first, end, np.minimum(low, high - 1), high)
+
+    @property
+    def scale(self) -> np.ndarray:
+        """Pixels of the place for one of the image, (across, down), as rounding has made it."""
+        return (self.high - self.low) / (self.end - self.first)
+
+    @property
+    def covered(self) -> tuple[slice, slice]:
+        """Rows and columns of the place."""
+        return slice(self.low[1], self.high[1]), slice(self.low[0], self.high[0])
+
+    def show(self, image: np.ndarray, place: np.ndarray, nearest: bool = False) -> None:
+        """Draw what the window shows of an image onto the place.
+
+        Args:
+            nearest: take single pixels, as of a mask; otherwise they are averaged or interpolated.
+        """
+        part = image[self.first[1] : self.end[1], self.first[0] : self.end[0]]
+        shrinks = self.scale.min() < 0.8
+        way = cv2.INTER_NEAREST_EXACT if nearest else cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        columns, rows = (int(side) for side in self.high - self.low)
+        place[self.covered] = cv2.resize(part, (columns, rows), interpolation=way)
+
 
 QUARTERS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 """What turns an image by so many quarters against the clock."""

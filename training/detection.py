@@ -17,17 +17,15 @@ from perception.evaluation.boxes import BoxDataset
 from perception.evaluation.confidence import Confidence, judge_boxes
 from perception.evaluation.datasets import as_boxes, open_dataset
 from perception.evaluation.detection import DetectionAssessment, average_precision
-from perception.models import create_model, model_config
+from perception.models import model_config
 from perception.tasks.anchors import corners
 from perception.tasks.config import ModelConfig
 from perception.tasks.decoders import SsdDecoder
 from perception.training.box_data import LEFT_OUT, BoxAugmentation, BoxMixture, evened
 from perception.training.box_losses import detection_losses
-from perception.training.imitation import EncoderTeacher, Imitation
-from perception.training.lesson import Forward, Lesson
-from perception.training.recipe import Recipe, Source
-
-OTHERS = ("refuse", "leave_out")
+from perception.training.classes import ClassLesson, ClassRecipe, place_classes
+from perception.training.lesson import Forward
+from perception.training.recipe import Source
 
 
 @dataclass(frozen=True)
@@ -43,15 +41,10 @@ class DetectionSource(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionRecipe(Recipe):
+class DetectionRecipe(ClassRecipe):
     """How a detector is trained. Its config gets the input size of the last stage, to which its anchors belong."""
 
     sources: tuple[DetectionSource, ...]
-    labels: tuple[str, ...]
-    """Names of the classes that the detector tells apart."""
-    others: str = "refuse"
-    """What becomes of data whose classes are not among the labels: "refuse" it, or "leave_out" their boxes, so that
-    things of such classes are background."""
     augmentation: BoxAugmentation = BoxAugmentation()
     box: float = 1.0
     """Weight of the boxes' loss beside that of the classes."""
@@ -59,23 +52,13 @@ class DetectionRecipe(Recipe):
     """What an anchor with an object weighs in the classes' loss; one without weighs 1 - alpha. See `focal_loss`."""
     gamma: float = 2.0
     """How much less an answer counts the better it is."""
-    imitate: str = ""
-    """A trained network, registered or a .safetensors file as training writes it, whose encoder's features are learned
-    beside boxes and classes: those of a network that has seen more than boxes can teach."""
-    features: float = 1.0
-    """Weight of their loss."""
     calibrate: str = ""
     """Data set by whose training split the trained network's scores become chances that a box is right. The order of
     boxes, and with it all average precision, stays; a score of 0.5 then means about the same as of another detector.
     The chances are too good by as much as the network does better where it was trained."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.others not in OTHERS:
-            raise ValueError(f"others is {self.others!r}; accepted: {', '.join(OTHERS)}")
 
-
-class DetectionLesson(Lesson[DetectionRecipe]):
+class DetectionLesson(ClassLesson[DetectionRecipe]):
     """What a detection recipe asks for.
 
     Args:
@@ -88,8 +71,6 @@ class DetectionLesson(Lesson[DetectionRecipe]):
     """
 
     recipe_class = DetectionRecipe
-    teacher: EncoderTeacher
-    imitation: Imitation
     workers = 2
     forks = True
 
@@ -108,10 +89,10 @@ class DetectionLesson(Lesson[DetectionRecipe]):
     @classmethod
     def open(cls, recipe: DetectionRecipe, data: Path, out: Path) -> DetectionLesson:
         average_precision()  # what is measured with in the end
-        evaluation = _open(data / recipe.evaluate, "eval", recipe)
-        datasets = [_open(data / source.path, source.split, recipe) for source in recipe.sources]
-        numbers = {name: place for place, name in enumerate(recipe.labels)}
-        places = [np.array([numbers.get(name, LEFT_OUT) for name in dataset.labels]) for dataset in datasets]
+        evaluation = _open(data / recipe.evaluate, "eval")
+        place_classes(evaluation, recipe, LEFT_OUT)
+        datasets = [_open(data / source.path, source.split) for source in recipe.sources]
+        places = [place_classes(dataset, recipe, LEFT_OUT) for dataset in datasets]
         chances = [
             evened([_known(names[dataset.annotation(index).labels]) for index in range(len(dataset))], source.even)
             if source.even
@@ -119,8 +100,8 @@ class DetectionLesson(Lesson[DetectionRecipe]):
             for dataset, source, names in zip(datasets, recipe.sources, places, strict=True)
         ]
         mixture = BoxMixture(datasets, [source.share for source in recipe.sources], chances, places)
-        calibration = _open(data / recipe.calibrate, "train", recipe) if recipe.calibrate else None
-        if calibration and not set(calibration.labels) & set(recipe.labels):
+        calibration = _open(data / recipe.calibrate, "train") if recipe.calibrate else None
+        if calibration and (place_classes(calibration, recipe, LEFT_OUT) == LEFT_OUT).all():
             raise ValueError(f"calibrate: {recipe.calibrate} has none of the classes of the recipe's labels")
         return cls(recipe, mixture, evaluation, calibration)
 
@@ -143,38 +124,7 @@ class DetectionLesson(Lesson[DetectionRecipe]):
             codes, logits, boxes, labels, scores, anchors, decoder.coder, int(decoder.background), recipe.alpha,
             recipe.gamma,
         )  # fmt: skip
-        loss = recipe.box * of_boxes + of_classes
-        if recipe.imitate:
-            with self.autocast(images.device):
-                features = self.teacher(images)
-            loss = loss + recipe.features * self.imitation(features)
-        return loss
-
-    def teach(self, model: nn.Module) -> nn.Module:
-        if not self.recipe.imitate:
-            return super().teach(model)
-        self.teacher = EncoderTeacher(self.recipe.imitate)
-        self.imitation = Imitation(model, self.teacher.channels)
-        return self.imitation
-
-    def options(self) -> dict[str, Any]:
-        return {"labels": self.recipe.labels}
-
-    def go_on(self, weights: str) -> nn.Module:
-        """The trained detector; of one for other classes, all but what tells classes apart."""
-        begun = create_model(weights)
-        if model_config(weights).labels == self.recipe.labels:
-            return begun
-        model = self.build()
-        anew = {parameter for layer in model.class_layers for parameter in layer.parameters()}  # type: ignore[union-attr]
-        own, theirs = model.state_dict(keep_vars=True), begun.state_dict()
-        for name, tensor in own.items():
-            if tensor in anew:
-                continue
-            if name not in theirs or theirs[name].shape != tensor.shape:
-                raise ValueError(f"{weights!r} is of another network than {self.recipe.model!r}: {name} differs")
-            tensor.data.copy_(theirs[name])
-        return model
+        return recipe.box * of_boxes + of_classes + self.imitation_loss(images)
 
     def config(self) -> ModelConfig:
         return model_config(self.recipe.model, self.recipe.stages[-1].size, **self.options())
@@ -219,17 +169,5 @@ def _known(labels: np.ndarray) -> np.ndarray:
     return labels[labels != LEFT_OUT]
 
 
-def _open(path: Path, split: str, recipe: DetectionRecipe) -> BoxDataset:
-    """A data set with boxes.
-
-    Raises:
-        ValueError: it has none, or classes that are not among the labels.
-    """
-    dataset = as_boxes(open_dataset(path, split, task="detection"))
-    unknown = [name for name in dataset.labels if name not in recipe.labels]
-    if unknown and recipe.others == "refuse":
-        raise ValueError(
-            f"{path} has classes that the recipe's labels lack: {', '.join(unknown)}; add them, choose other data, or "
-            "leave their boxes out with others: leave_out"
-        )
-    return dataset
+def _open(path: Path, split: str) -> BoxDataset:
+    return as_boxes(open_dataset(path, split, task="detection"))

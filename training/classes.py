@@ -1,0 +1,109 @@
+"""What lessons of networks that tell classes apart have in common: their labels, a start from other classes, features
+that a trained encoder teaches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from perception.evaluation.boxes import BoxDataset
+from perception.evaluation.masks import MaskDataset
+from perception.models import create_model, model_config
+from perception.tasks.labels import NAMED_LABELS
+from perception.training.imitation import EncoderTeacher, Imitation
+from perception.training.lesson import Lesson
+from perception.training.recipe import Recipe
+
+OTHERS = ("refuse", "leave_out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRecipe(Recipe):
+    """How a network that tells classes apart is trained."""
+
+    labels: tuple[str, ...]
+    """Names of the classes that the network tells apart; a recipe may name a list of `NAMED_LABELS` instead."""
+    others: str = "refuse"
+    """What becomes of data whose classes are not among the labels: "refuse" it, or "leave_out" what is of them: their
+    boxes, so that things of such classes are background; of masks their pixels, which then have no class."""
+    imitate: str = ""
+    """A trained network, registered or a .safetensors file as training writes it, whose encoder's features are learned
+    beside what labels teach: those of a network that has seen more than that."""
+    features: float = 1.0
+    """Weight of their loss."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.labels, str):
+            if self.labels not in NAMED_LABELS:
+                known = ", ".join(NAMED_LABELS)
+                raise ValueError(f"labels is {self.labels!r}; give a list of names, or one of: {known}")
+            object.__setattr__(self, "labels", NAMED_LABELS[self.labels])
+        if self.others not in OTHERS:
+            raise ValueError(f"others is {self.others!r}; accepted: {', '.join(OTHERS)}")
+
+
+AnyRecipe = TypeVar("AnyRecipe", bound=ClassRecipe)
+
+
+class ClassLesson(Lesson[AnyRecipe]):
+    """Of a network whose `class_layers` tell the classes apart, and whose builder takes `labels`."""
+
+    recipe_class: ClassVar[type[Recipe]]
+    teacher: EncoderTeacher
+    imitation: Imitation
+
+    def options(self) -> dict[str, Any]:
+        return {"labels": self.recipe.labels}
+
+    def go_on(self, weights: str) -> nn.Module:
+        """The trained network; of one for other classes, all but what tells classes apart."""
+        begun = create_model(weights)
+        if model_config(weights).labels == self.recipe.labels:
+            return begun
+        model = self.build()
+        anew = {parameter for layer in model.class_layers for parameter in layer.parameters()}  # type: ignore[union-attr]
+        own, theirs = model.state_dict(keep_vars=True), begun.state_dict()
+        for name, tensor in own.items():
+            if tensor in anew:
+                continue
+            if name not in theirs or theirs[name].shape != tensor.shape:
+                raise ValueError(f"{weights!r} is of another network than {self.recipe.model!r}: {name} differs")
+            tensor.data.copy_(theirs[name])
+        return model
+
+    def teach(self, model: nn.Module) -> nn.Module:
+        if not self.recipe.imitate:
+            return super().teach(model)
+        self.teacher = EncoderTeacher(self.recipe.imitate)
+        self.imitation = Imitation(model, self.teacher.channels)
+        return self.imitation
+
+    def imitation_loss(self, images: torch.Tensor) -> torch.Tensor:
+        """The weighted loss of features, right after the network has seen the images; 0 where none are learned."""
+        if not self.recipe.imitate:
+            return images.new_zeros(())
+        with self.autocast(images.device):
+            features = self.teacher(images)
+        return self.recipe.features * self.imitation(features)
+
+
+def place_classes(dataset: BoxDataset | MaskDataset, recipe: ClassRecipe, left_out: int) -> np.ndarray:
+    """The network's class of each of a data set's, int64 (labels,); `left_out` where it is not to learn it.
+
+    Raises:
+        ValueError: classes that are not among the recipe's labels, and that it does not leave out.
+    """
+    unknown = [name for name in dataset.labels if name not in recipe.labels]
+    if unknown and recipe.others == "refuse":
+        raise ValueError(
+            f"{dataset.name} has classes that the recipe's labels lack: {', '.join(unknown)}; add them, choose other "
+            "data, or leave them out with others: leave_out"
+        )
+    numbers = {name: place for place, name in enumerate(recipe.labels)}
+    return np.array([numbers.get(name, left_out) for name in dataset.labels], np.int64)
