@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed; models are 
 from torch import nn  # noqa: E402
 
 from perception.models import count_macs, count_parameters, create_model, model_config  # noqa: E402
-from perception.models.efficientnet_lite import efficientnet_lite0  # noqa: E402
+from perception.models.efficientnet_lite import efficientnet_lite0, efficientnet_lite2  # noqa: E402
 from perception.models.inverted_residual import ImageClassifier, InvertedResidual, round_width  # noqa: E402
 from perception.models.layers import SameConv2d  # noqa: E402
 from perception.models.mobilenet_v1 import MobileNetV1  # noqa: E402
@@ -21,8 +21,14 @@ CLASSIFIERS = [  # encoder, parameters with 1000 classes, MACs at 224x224, param
     (lambda: mobilenet_v2(0.5), 1_968_680, 97_131_840, 480_000, (8, 16, 16, 48, 160)),
     (lambda: mobilenet_v2(), 3_504_872, 300_774_272, 1_812_000, (16, 24, 32, 96, 320)),
     (lambda: efficientnet_lite0(), 4_652_008, None, None, (16, 24, 40, 112, 320)),
+    (lambda: efficientnet_lite2(), 6_092_072, None, None, (16, 24, 48, 120, 352)),
 ]
-ENCODERS = {"mobilenet_v1": MobileNetV1, "mobilenet_v2": mobilenet_v2, "efficientnet_lite0": efficientnet_lite0}
+ENCODERS = {
+    "mobilenet_v1": MobileNetV1,
+    "mobilenet_v2": mobilenet_v2,
+    "efficientnet_lite0": efficientnet_lite0,
+    "efficientnet_lite2": efficientnet_lite2,
+}
 
 
 @pytest.mark.parametrize(("build", "parameters", "macs", "alone", "channels"), CLASSIFIERS)
