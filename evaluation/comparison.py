@@ -98,7 +98,7 @@ class Comparison:
         Args:
             look: what it sees of the samples.
         """
-        name = ", ".join(filter(None, (self._name(contender.model), look.name)))
+        name = self._name(contender.model) + (f" ({look.name})" if look.name else "")
         entry = Entry(name, contender.target, contender.precision, cost=cost)
         self.entries.append(entry)
         try:

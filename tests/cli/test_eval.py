@@ -243,10 +243,10 @@ def test_a_model_is_measured_in_the_dark_with_and_without_enhancement(
     folder = tmp_path / "out" / "set"
     report = json.loads((folder / "report.json").read_text())
     names = [entry["model"] for entry in report["entries"]]
-    assert names == ["says_two", "says_two, 10 % of the light", "says_two, 10 % of the light, brightens"]
+    assert names == ["says_two", "says_two (10 % of the light)", "says_two (10 % of the light, brightens)"]
     assert all(entry["summary"]["metrics"]["rmse"] == pytest.approx(1.0) for entry in report["entries"])
     told = capsys.readouterr().out
-    assert "- says_two, 10 % of the light, brightens: milliseconds are those of the model alone" in told
+    assert "- says_two (10 % of the light, brightens): milliseconds are those of the model alone" in told
     assert len(list(folder.glob("says_two*.png"))) == 3
     assert main([*arguments, "--darken", "2"]) == 1
     assert "exposure 2.0 is not possible" in capsys.readouterr().err
@@ -264,7 +264,7 @@ def test_real_pairs_ask_whether_a_model_still_finds_in_the_dark_what_it_found(
     assert main([*arguments, "--engine", "torch:fp32", "openvino:int8", "--enhance", "brightens"]) == 0
     report = json.loads((tmp_path / "out" / "night-eval-as-seen-bright" / "report.json").read_text())
     assert [(entry["model"], entry["summary"]["metrics"]["rmse"]) for entry in report["entries"]] == [
-        (f"says_two, really dark{more}", apart) for apart in (0, 0.5) for more in ("", ", brightens")
+        (f"says_two (really dark{more})", apart) for apart in (0, 0.5) for more in ("", ", brightens")
     ]
     assert main(["eval", "says_two", "another", *arguments[2:]]) == 1
     assert "of which each model sees its own truth; name one model" in capsys.readouterr().err
