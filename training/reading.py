@@ -75,5 +75,8 @@ def _part(hint: Any) -> Any:
 
 def _check_number(value: Any, kind: Any, place: str) -> None:
     """YAML reads 1e-3 as text; the field's annotation tells that a number is meant."""
-    if kind in (int, float) and (isinstance(value, bool) or not isinstance(value, (int, float))):
+    kinds = get_args(kind) if type(None) in get_args(kind) else (kind,)
+    if value is None and type(None) in kinds:
+        return
+    if {int, float} & set(kinds) and (isinstance(value, bool) or not isinstance(value, (int, float))):
         raise ValueError(f"{place} is {value!r}, and must be a number (YAML wants 1.0e-3, not 1e-3)")

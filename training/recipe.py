@@ -46,8 +46,8 @@ class Recipe:
     start: str = ""
     """What the encoder starts from: a file relative to --data, or `package:...`; see `start_encoder`. Empty: random."""
     rate: float = 1e-3
-    encoder_rate: float = 0.3
-    """Learning rate of the started encoder relative to the rest."""
+    encoder_rate: float | None = None
+    """Learning rate of the encoder relative to the rest. None: 0.3 where it is started, else 1."""
     weight_decay: float = 0.01
     warmup: int = 100
     frozen_norms: int = 0
@@ -76,6 +76,11 @@ class Recipe:
         """The stage to which a step, counted over all stages, belongs."""
         ends = itertools.accumulate(stage.steps for stage in self.stages)
         return self.stages[bisect.bisect_right(list(ends), step)]
+
+    @property
+    def encoder_scale(self) -> float:
+        """What `encoder_rate` comes to."""
+        return (0.3 if self.start else 1.0) if self.encoder_rate is None else self.encoder_rate
 
     @property
     def identity(self) -> str:

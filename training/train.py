@@ -214,10 +214,10 @@ def _started(lesson: Lesson, data: Path) -> nn.Module:
 
 
 def _optimizer(model: nn.Module, distiller: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW; no decay on biases, norms and steps of quantisation, a lower rate for a started encoder."""
+    """AdamW; no decay on biases, norms and steps of quantisation, a rate of its own for the encoder."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in (*model.named_parameters(), *distiller.named_parameters()):
-        scale = recipe.encoder_rate if recipe.start and name.startswith("encoder") else 1.0
+        scale = recipe.encoder_scale if name.startswith("encoder") else 1.0
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((scale, decay), []).append(parameter)
     return torch.optim.AdamW(

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -396,6 +397,25 @@ def test_what_layers_draw_depends_on_seed_and_step_only() -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
+@pytest.mark.parametrize(
+    ("changes", "scale"),
+    (
+        ({"start": "x.pth"}, 0.3),
+        ({"start": "x.pth", "encoder_rate": 0.5}, 0.5),
+        ({"weights": "fastdepth"}, 1.0),
+        ({"weights": "fastdepth", "encoder_rate": 0.2}, 0.2),
+        ({}, 1.0),
+    ),
+)
+def test_the_encoder_learns_at_its_own_rate(changes: dict[str, Any], scale: float) -> None:
+    recipe = small_recipe(stages=(DepthStage(9, (64, 64), 2),), rate=0.1, warmup=0, **changes)
+    run = small_run(recipe, create_model("fastdepth_pruned"))
+    run.step(0, torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.ones(2, 1, 64, 64))
+    rates = {id(parameter): group["lr"] for group in run.optimizer.param_groups for parameter in group["params"]}
+    for name, parameter in run.model.named_parameters():
+        assert rates[id(parameter)] == pytest.approx(0.1 * (scale if name.startswith("encoder") else 1.0)), name
+
+
 def test_half_views_leave_the_statistics_of_whole_ones() -> None:
     torch.manual_seed(0)
     images, depths, model = torch.rand(4, 3, 64, 64), torch.rand(4, 1, 64, 64) + 1, create_model("fastdepth_pruned")
@@ -488,6 +508,7 @@ def test_unknown_recipe_and_field(tmp_path: Path) -> None:
     for text, words in (
         ("learning_speed: 3", "unknown fields: learning_speed; known: name, model"),
         ("", "must be a mapping.*None"),
+        (good + "encoder_rate: 1e-1", "encoder_rate is '1e-1', and must be a number"),
         (good.replace("model: fastdepth", "model: fastdeep"), "r.yaml, model: unknown model 'fastdeep'; available"),
         (good.replace("focal", "# focal"), "lacks: focal"),
         (good + "pruning: {budjet: 1}", "r.yaml, pruning has unknown fields: budjet"),
