@@ -219,13 +219,13 @@ def _register_published(name: str, size: tuple[int, int], listed: bool = False) 
     register_model(_config(f"ffnet_{name}", size, IMAGENET_MEAN, IMAGENET_STD), _configure, listed=listed)(build)
 
 
-def _register_small(name: str, encoder: str) -> None:
-    """Register a small network on an encoder; its builder takes `labels`, names of classes, and `widths`."""
+def _register_on(name: str, encoder: str, heads: tuple[str, str] = ("small", "small")) -> None:
+    """Register a network on an encoder; its builder takes `labels`, names of classes, and `widths`."""
     entry = find_encoder(encoder)
 
     def build(labels: Sequence[str] = CITYSCAPES_LABELS, widths: Mapping[str, Any] | None = None) -> FFNet:
         options = {"widths": widths["encoder"]} if widths else {}
-        return FFNet(entry.build(**options), "small", "small", len(labels))
+        return FFNet(entry.build(**options), *heads, len(labels))
 
     register_model(_config(name, (360, 480), entry.mean, entry.std), _configure)(build)
 
@@ -248,7 +248,8 @@ for _name in (
     *("150_daac", "86_daac", "34_daac", "18_daac", "150s_dbbb", "86s_dbbb"),
 ):
     _register_published(_name, (1024, 2048))
-_register_small("ffnet_mobilenet_v2", "mobilenet_v2")
-_register_small("ffnet_efficientnet_lite0", "efficientnet_lite0")
+_register_on("ffnet_mobilenet_v2", "mobilenet_v2")
+_register_on("ffnet_efficientnet_lite0", "efficientnet_lite0")
+_register_on("ffnet_efficientnet_lite2", "efficientnet_lite2", ("c", "c"))
 # What this one tells apart goes with its weights.
-_register_small("ffnet_mobilenet_v2_indoor", "mobilenet_v2")
+_register_on("ffnet_mobilenet_v2_indoor", "mobilenet_v2")

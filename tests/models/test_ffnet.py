@@ -185,6 +185,12 @@ def test_small_networks_stay_within_the_budget(name: str) -> None:
     assert config.labels == NYU_LABELS and config.outputs[0].shape == (1, 360, 480)
 
 
+def test_a_larger_network_has_heads_of_published_widths() -> None:
+    model = create_model("ffnet_efficientnet_lite2", pretrained=False, labels=NYU_LABELS)
+    assert count_macs(model, (360, 480)) <= 6e9 and model.seg[-1].in_channels == 128
+    assert model_config("ffnet_efficientnet_lite2").std == model_config("ffnet_efficientnet_lite0").std
+
+
 def test_widths_build_a_network_of_the_same_shapes() -> None:
     widths = create_model("ffnet_mobilenet_v2", pretrained=False).widths
     widths["encoder"]["blocks"][6][0] = 24
