@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import resource
+import shutil
 import signal
 import threading
 import time
@@ -29,6 +30,7 @@ from perception.nodes.inputs import ImageInput
 from perception.nodes.node import SUCCESS
 
 NODE = "/robot/depth_node"
+EXECUTABLE = Path(__file__).resolve().parents[2] / "tools" / "node_executable"
 UNSET = dict.fromkeys(PROFILE_VARIABLES, "")
 """Else processes inherit the profile of this one."""
 LOST = ("--ros-args", "-r", "__ns:=/lost")
@@ -240,7 +242,7 @@ def test_an_interrupt_ends_the_process_from_any_state(
 
 @pytest.mark.parametrize("seconds", np.linspace(0.05, 1.8, 8).round(2).tolist())
 def test_an_interrupt_ends_the_process_while_it_starts(start: Start, seconds: float) -> None:
-    """Among imports Python says so with a traceback; nothing crashes, and nothing hangs."""
+    """Nothing crashes, and nothing hangs; among imports Python says so with a traceback, our executables do not."""
     process = start(PROCESS)
     time.sleep(seconds)
     assert process.poll() is None
@@ -248,6 +250,18 @@ def test_an_interrupt_ends_the_process_while_it_starts(start: Start, seconds: fl
     said = process.communicate(timeout=EXIT_SECONDS)[1]
     assert process.returncode in (0, 1, -signal.SIGINT), said
     assert "terminate called" not in said and "Fatal Python error: Seg" not in said
+
+
+def test_an_interrupt_ends_the_executable_quietly_while_it_imports(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "rclpy.py").write_text(
+        "import sys, time\nprint('importing', file=sys.stderr, flush=True)\ntime.sleep(60)"
+    )
+    executable = shutil.copy(EXECUTABLE, tmp_path / "depth_node")
+    process = start(str(executable), PYTHONPATH=str(tmp_path))
+    assert process.stderr and "importing" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=EXIT_SECONDS)[1] == ""
+    assert process.returncode == 0
 
 
 def test_an_interrupt_ends_the_process_while_it_loads(start: Start) -> None:
