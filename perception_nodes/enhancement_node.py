@@ -19,6 +19,7 @@ from perception.tasks.config import ENHANCEMENT_MODEL
 from perception.tasks.image import Image, to_color
 from perception.tasks.messages import stamp_of
 
+INFO = "image_enhanced/camera_info"
 FROM_RGB = {"rgb8": None, "bgr8": cv2.COLOR_RGB2BGR, "mono8": cv2.COLOR_RGB2GRAY}
 """Encodings that images keep, and how they are made. Others become bgr8, dark or not, so that the topic has one."""
 
@@ -76,6 +77,8 @@ class EnhancementNode(ModelNode):
         super().__init__(name, **options)
 
     def create_outputs(self, stream: Stream) -> EnhancementOutputs:
+        # What comes later must be possible: overridden QoS that is none is refused now, and not with every frame.
+        CalibrationOutput(self, f"{stream.prefix}{INFO}").close()
         return EnhancementOutputs(self.add_output(stream, ImageOutput, "image_enhanced"))
 
     def describe(self) -> dict[str, str]:
@@ -89,25 +92,27 @@ class EnhancementNode(ModelNode):
             topics.dark = True
         elif level > self.parameters.bright_above:
             topics.dark = False
-        return topics.dark
+        return topics.dark and topics.image.wanted
 
     def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
         topics: EnhancementOutputs = job.stream.results
         self._pass_calibration(job, topics)
-        self.statistics.count("enhanced" if outputs else "bypassed")
         if not topics.image.wanted:
             return
         if outputs:
             topics.image.publish(self._enhanced(job, outputs, topics), job.frame.header)
-        else:
+            self.statistics.count("enhanced")
+        elif not topics.dark:  # else nobody wanted it a moment ago
             self._bypass(job, topics.image)
+            self.statistics.count("bypassed")
 
     def _pass_calibration(self, job: Job, topics: EnhancementOutputs) -> None:
-        """The calibration first: whoever has the image then has what belongs to it."""
-        if topics.camera_info is None and (job.calibration or job.frame.calibration_due):
-            topics.camera_info = self.add_output(job.stream, CalibrationOutput, "image_enhanced/camera_info")
-        if topics.camera_info and job.calibration and topics.camera_info.wanted:
-            topics.camera_info.publish(job.calibration, job.frame.header)
+        """The calibration first: whoever has the image then has what belongs to it, usable or not."""
+        info = job.info
+        if topics.camera_info is None and (info or job.frame.calibration_due):
+            topics.camera_info = self.add_output(job.stream, CalibrationOutput, INFO)
+        if topics.camera_info and info and topics.camera_info.wanted:
+            topics.camera_info.publish(info, job.frame.header)
 
     def _bypass(self, job: Job, output: ImageOutput) -> None:
         if job.image.encoding not in FROM_RGB:
@@ -124,7 +129,9 @@ class EnhancementNode(ModelNode):
             self.advise_once(
                 job.stream, "unstamped", "flicker is not damped: the images have no stamps; set them in the driver"
             )
-        before, after = job.tensor.mean() / 255, outputs["enhanced"].mean()
+        rows, columns = job.fit.window  # without what lies around the image
+        before = job.tensor[:, rows, columns].mean() / 255
+        after = outputs["enhanced"][:, :, rows, columns].mean()
         factor = topics.exposure.factor(float(before), float(after), stamp, seconds)
         rgb = task.parse(outputs, job.fit, self.engine.config, to_color(job.image), factor).image
         encoding = job.image.encoding if job.image.encoding in FROM_RGB else "bgr8"

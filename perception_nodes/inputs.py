@@ -41,6 +41,8 @@ class Frame:
     source: Any
     """A message, or what a node of this process published."""
     calibration: Calibration | None
+    info: CameraInfo | Calibration | Camera | None
+    """What `calibration` was read from, as it came, usable or not; of no header."""
     calibration_due: bool
     """Whether somebody publishes a calibration of which none has come yet."""
     stages: dict[str, float]
@@ -85,6 +87,7 @@ class ImageInput:
         # suffix, which comes after remapping, leaves no other way.
         self._name = self.topic if suffix else f"{prefix}image"
         self._calibration: Calibration | None = None
+        self._came: CameraInfo | Calibration | Camera | None = None
         self._informed = not calibrated  # as if the only one had come
         self._info = b""
         self._refusal = ""
@@ -154,23 +157,31 @@ class ImageInput:
         self._silence_reported = False
         due = not self._informed and self._node.count_publishers(self.info_topic) > 0
         self._due_since = (self._due_since or self._last) if due else None
-        self._deliver(Frame(header, source, self._calibration, due, stages))
+        self._deliver(Frame(header, source, self._calibration, self._came, due, stages))
 
     def _on_lost(self, topic: str, reason: str) -> None:
         """A message that could not be taken from a topic."""
         self._refuse("bad_calibration" if topic == self.info_topic else "failed", reason)
 
-    def _on_calibration(self, calibration: Calibration | Camera) -> None:
+    def _on_calibration(self, came: CameraInfo | Calibration | Camera) -> None:
         """From a node of this process."""
-        self._informed = True
-        self._calibration = Calibration(calibration) if isinstance(calibration, Camera) else calibration
+        if isinstance(came, CameraInfo):
+            if came is not self._came:
+                self._read(came)
+            return
+        self._came, self._informed = came, True
+        self._calibration = Calibration(came) if isinstance(came, Camera) else came
 
     def _on_info(self, serialized: bytes, _middleware: Mapping[str, int]) -> None:
         # One comes with every image and nearly all are equal but for the stamp, which is first: not worth unpacking.
         if serialized[STAMP_END:] == self._info[STAMP_END:]:
             return
-        message = deserialize_message(serialized, CameraInfo)
-        self._info, self._informed = serialized, True
+        self._info = serialized
+        self._read(deserialize_message(serialized, CameraInfo))
+
+    def _read(self, message: CameraInfo) -> None:
+        """A calibration that was not the last one's, or one that cannot be used."""
+        self._came, self._informed = message, True
         refusal = ""
         try:
             self._calibration = calibration_from_message(message)

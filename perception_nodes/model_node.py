@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 import cv2
 import numpy as np
+from sensor_msgs.msg import CameraInfo
 
 from perception import engines
 from perception.nodes.inputs import TRANSPORTS, Frame, ImageInput
@@ -21,7 +22,7 @@ from perception.nodes.parameters import parameter
 from perception.nodes.worker import Worker
 from perception.tasks.calibration import Calibration
 from perception.tasks.geometry import Camera, Fit, Rectifier
-from perception.tasks.image import Image, preprocess, to_color
+from perception.tasks.image import RESIZABLE, Image, preprocess, to_color
 
 AnyOutput = TypeVar("AnyOutput", bound=Output)
 ERROR_PERIOD = 5.0
@@ -86,6 +87,11 @@ class Job:
     tensor: np.ndarray | None
     """None: the engine is not asked, see `ModelNode.infers`."""
 
+    @property
+    def info(self) -> CameraInfo | Calibration | Camera | None:
+        """What describes the camera of `image`: what came with it, or of a rectified image the camera that sees it."""
+        return self.frame.info if self.image is self.frame.image else self.calibration
+
 
 class ModelNode(BaseNode):
     """Images in, results of one model out.
@@ -108,7 +114,12 @@ class ModelNode(BaseNode):
         self.streams: list[Stream] = []
         self._next_error = 0.0
         self._worker: Worker[tuple[Stream, Frame], Job, dict[str, np.ndarray]] = Worker(
-            self._prepare, self._infer, self._finish, self._on_failed, lambda _: self.statistics.count("dropped")
+            self._prepare,
+            self._infer,
+            self._finish,
+            self._on_failed,
+            lambda _: self.statistics.count("dropped"),
+            lambda job: job.tensor is not None,
         )
 
     def create_outputs(self, stream: Stream) -> Any:
@@ -257,6 +268,8 @@ class ModelNode(BaseNode):
         if stream.rectifier is None or stream.rectifier[0] != calibration:
             stream.rectifier = calibration, calibration.rectifier()
         rectifier = stream.rectifier[1]
+        if image.encoding in RESIZABLE:
+            return Image(rectifier(image.data), image.encoding), rectifier.camera
         return Image(rectifier(to_color(image, "bgr")), "bgr8"), rectifier.camera
 
     def _infer(self, job: Job) -> dict[str, np.ndarray]:
@@ -293,6 +306,8 @@ class ModelNode(BaseNode):
 
     def _on_refused(self, event: str, reason: str) -> None:
         """An input could not use what came."""
+        if event == "bad_calibration" and not self._follows_lens:
+            return  # it only goes on with its image
         self.statistics.refuse(event, reason)
         self._say(event, reason)
 

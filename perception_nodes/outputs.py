@@ -128,14 +128,17 @@ class CalibrationOutput(Output):
 
     def __init__(self, node: Node, topic: str, qos: QoSProfile = RESULTS) -> None:
         super().__init__(node, topic, qos)
-        self._last: tuple[Calibration | Camera, CameraInfo] | None = None
+        self._last: tuple[Calibration | Camera | CameraInfo, CameraInfo] | None = None
 
-    def publish(self, calibration: Calibration | Camera, header: Header) -> None:
+    def publish(self, calibration: Calibration | Camera | CameraInfo, header: Header) -> None:
+        """Send a calibration; one that came as a message goes on as it is, but for the header."""
         self._exchange.send(self.topic, calibration)
         if not self._sends:
             return
         if self._last is None or self._last[0] != calibration:
-            self._last = calibration, calibration_to_message(calibration, header)
+            given = isinstance(calibration, CameraInfo)  # not changed: nodes of this process have it
+            message = copy.copy(calibration) if given else calibration_to_message(calibration, header)
+            self._last = calibration, message
         message = self._last[1]
         message.header = header
         self._send(message)

@@ -57,6 +57,7 @@ class Worker(Generic[Item, Job, Result]):
         finish: publishes a job's result.
         failed: told of an item whose step raised; serving goes on.
         dropped: told of an item that a newer one replaced, or that `stop` kept from the engine.
+        occupies: whether a job keeps the engine busy; how long others take says nothing of the next one.
     """
 
     THREADS = 2
@@ -68,9 +69,10 @@ class Worker(Generic[Item, Job, Result]):
         finish: Callable[[Job, Result], None],
         failed: Callable[[Item, Exception], None],
         dropped: Callable[[Item], None],
+        occupies: Callable[[Job], bool] = lambda job: True,
     ) -> None:
         self._prepare, self._infer, self._finish = prepare, infer, finish
-        self._failed, self._dropped = failed, dropped
+        self._failed, self._dropped, self._occupies = failed, dropped, occupies
         self._preparing, self._finishing = threading.Lock(), threading.Lock()
         self._lock = threading.Lock()  # guards what follows; held for moments only
         self._changed, self._engine_left = threading.Condition(self._lock), threading.Condition(self._lock)
@@ -216,6 +218,8 @@ class Worker(Generic[Item, Job, Result]):
         return self._infer_start + infer.mean - lead - time.perf_counter()
 
     def _timed_infer(self, job: Job) -> Result:
+        if not self._occupies(job):
+            return self._infer(job)
         start = time.perf_counter()
         with self._lock:
             self._infer_start = start

@@ -35,7 +35,8 @@ DEPTH_ENCODINGS = ("16UC1", "32FC1")  # millimetres and metres (REP 118)
 ENCODINGS = (*COLOR_ENCODINGS, *DEPTH_ENCODINGS)
 _CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "yuv422": 2, "uyvy": 2, "yuv422_yuy2": 2, "yuyv": 2}
 _DTYPES: dict[str, type[np.generic]] = {"mono16": np.uint16, "16UC1": np.uint16, "32FC1": np.float32}
-_RESIZABLE = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")  # every pixel stands for itself, so resizing may come first
+RESIZABLE = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")
+"""Encodings in which every pixel stands for itself, so that resizing or rectifying may come before colours."""
 _INTERPOLATION = {"nearest": cv2.INTER_NEAREST_EXACT, "linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
 
@@ -158,7 +159,7 @@ def preprocess(image: Image, config: ModelConfig, fit: Fit) -> np.ndarray:
     """
     rows, columns = fit.window
     size = rows.stop - rows.start, columns.stop - columns.start
-    if image.encoding in _RESIZABLE:
+    if image.encoding in RESIZABLE:
         image = Image(resize(image.data, size, config.interpolation), image.encoding)
         pixels = to_color(image, config.color)
     else:

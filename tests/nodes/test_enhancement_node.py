@@ -84,6 +84,15 @@ def enhancer(monkeypatch: pytest.MonkeyPatch) -> FakeEnhancer:
     return fake
 
 
+@pytest.fixture
+def elsewhere() -> Iterator[Any]:
+    """Another context, which is to this one what another process is."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    yield context
+    rclpy.shutdown(context=context)
+
+
 def start(graph: Graph, **values: Any) -> EnhancementNode:
     node = graph.add(EnhancementNode(namespace="/robot", parameter_overrides=overrides(**values)))
     assert node.autostart()
@@ -108,6 +117,26 @@ def test_a_dark_image_comes_back_brighter_and_otherwise_the_same(
     assert message.header == eye.header(123) and message.encoding == encoding
     assert np.array_equal(image_from_message(message).data, 4 * dark.data)
     assert enhancer.runs >= 1 and not eye.errors() and not eye.warnings()
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "mono8"])
+def test_a_rectified_image_keeps_its_encoding_too(graph: Graph, enhancer: FakeEnhancer, encoding: str) -> None:
+    start(graph, rectify=True)
+    eye = graph.add(Eye("image_enhanced", INFO))
+    wait_until(lambda: eye.info.get_subscription_count(), what="the node's interest in calibrations")
+    image = picture(120, encoding)
+
+    def rectified() -> Any:
+        eye.calibrate(BARREL)
+        time.sleep(0.05)
+        message = eye.ask(1, image)
+        eye.got["image_enhanced"].pop(1)
+        return message if eye.got[INFO].get(1) else None
+
+    message = wait_until(rectified, 20, "a calibration")
+    assert message.encoding == encoding
+    assert np.array_equal(image_from_message(message).data, BARREL.rectifier()(image.data))
+    assert not any(eye.got[INFO][1].d), "the camera that sees the rectified image"
 
 
 @pytest.mark.parametrize("level", [20, 120])
@@ -149,7 +178,7 @@ def test_a_bright_image_passes_as_it_came(graph: Graph, enhancer: FakeEnhancer) 
     assert answer == message
     assert enhancer.runs == runs and node.statistics.counts["failed"] == 0
     values = wait_until(lambda: eye.values().get("bypassed", "0") != "0" and eye.values(), what="the diagnostics")
-    assert int(values["bypassed"]) == int(values["published"]) and values["enhanced"] == "0"
+    assert 0 < int(values["bypassed"]) <= int(values["published"]) and values["enhanced"] == "0"
     eye.ask(6, picture(20))
     wait_until(lambda: eye.values().get("enhanced", "0") != "0", what="the diagnostics")
 
@@ -193,6 +222,49 @@ def test_flicker_is_damped_until_time_jumps(graph: Graph, enhancer: FakeEnhancer
     assert image_from_message(eye.ask(1 + TICK, flat)).data[0, 0, 0] == 120
 
 
+def test_what_lies_around_an_image_has_no_part_in_its_gain(graph: Graph, enhancer: FakeEnhancer) -> None:
+    enhancer.config = enhancer.config.replace(letterbox="center")
+    start(graph, flicker_time=60.0)
+    eye = graph.add(Eye("image_enhanced"))
+    flat = Image(np.full((32, 32), 30, np.uint8), "mono8")
+    seen = []
+    for number, gain in enumerate((4.0, 5.0), 1):
+        enhancer.gain = gain
+        seen.append(int(image_from_message(eye.ask(number * TICK, flat)).data.max()))
+    assert seen == [120, 120]
+
+
+def test_only_the_calibration_is_wanted(graph: Graph, enhancer: FakeEnhancer) -> None:
+    """Then the engine has nothing to do."""
+    node = start(graph)
+    eye = graph.add(Eye("image_enhanced", INFO))
+    wait_until(lambda: eye.info.get_subscription_count(), what="the node's interest in calibrations")
+    eye.calibrate(SMALL)
+    eye.ask(1, picture(20))
+    output = node.streams[0].results
+    eye.destroy_subscription(next(entity for entity in eye.subscriptions if entity.topic_name == output.image.topic))
+    wait_until(lambda: not output.image.wanted and output.camera_info.wanted, what="the listener to go")
+    time.sleep(0.2)  # what is under way
+    runs, enhanced = enhancer.runs, node.statistics.counts["enhanced"]
+
+    def told() -> bool:
+        eye.calibrate(SMALL)
+        eye.image.publish(image_to_message(picture(20), eye.header(2)))
+        time.sleep(0.05)
+        return 2 in eye.got[INFO]
+
+    wait_until(told, 20, "a camera_info")
+    counts = node.statistics.counts
+    assert enhancer.runs == runs and counts["enhanced"] == enhanced and not counts["bypassed"]
+
+
+def test_overridden_qos_that_is_none_is_refused_at_once(graph: Graph, enhancer: FakeEnhancer) -> None:
+    """Although the topic of the calibration comes later."""
+    name = f"qos_overrides./robot/{INFO}.publisher.reliability"
+    node = graph.add(EnhancementNode(namespace="/robot", parameter_overrides=overrides(**{name: "perfect"})))
+    assert not node.autostart()
+
+
 def test_without_stamps_nothing_is_damped_and_that_is_said(graph: Graph, enhancer: FakeEnhancer) -> None:
     start(graph)
     eye = graph.add(Eye("image_enhanced"))
@@ -224,6 +296,61 @@ def test_a_calibration_goes_on_with_its_image(graph: Graph, enhancer: FakeEnhanc
         assert np.allclose(info.k, calibration.camera.matrix.ravel())
         assert tuple(info.d) == (calibration.distortion or (0.0,) * 5)
     assert not eye.warnings() and not eye.errors() and not node.statistics.counts["failed"]
+
+
+def stereo(model: str = "plumb_bob", **fields: Any) -> CameraInfo:
+    """What a driver says of the right camera of a pair, binned and cut."""
+    message = CameraInfo(height=64, width=128, distortion_model=model, binning_x=2, binning_y=2)
+    message.d, message.k = [-0.3, 0.1, 0.0, 0.0, 0.0], [90.0, 0, 64, 0, 91, 32, 0, 0, 1]
+    message.r = [0.0, 1, 0, -1, 0, 0, 0, 0, 1]
+    message.p = [80.0, 0, 60, -12.5, 0, 80, 30, 0, 0, 0, 1, 0]
+    message.roi.width, message.roi.height, message.roi.x_offset, message.roi.do_rectify = 100, 60, 4, True
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return message
+
+
+@pytest.mark.parametrize("message", [stereo(), stereo(k=[0.0] * 9), stereo("lens of ours", d=[1.0])])
+def test_a_calibration_goes_on_word_for_word(graph: Graph, enhancer: FakeEnhancer, message: CameraInfo) -> None:
+    """Also one that nobody can use: whoever is behind has to hear of it, and this node has no use for any."""
+    node = start(graph)
+    eye = graph.add(Eye("image_enhanced", INFO))
+    wait_until(lambda: eye.info.get_subscription_count(), what="the node's interest in calibrations")
+
+    def told() -> Any:
+        eye.info.publish(message)
+        time.sleep(0.05)
+        eye.ask(7, picture(20))
+        eye.got["image_enhanced"].pop(7)
+        return eye.got[INFO].get(7)
+
+    info = wait_until(told, 20, "a camera_info")
+    assert info.header == eye.header(7) and tuple(info.r) == tuple(message.r) and tuple(info.p) == tuple(message.p)
+    info.header = message.header
+    assert info == message
+    assert not eye.errors() and not eye.warnings() and node.statistics.counts["bad_calibration"] == 0
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_uncalibrated_camera_does_not_stall_what_is_behind(
+    graph: Graph, enhancer: FakeEnhancer, apart: bool, elsewhere: Any
+) -> None:
+    """In the same process and in another."""
+    before = graph.add(EnhancementNode(namespace="/robot", **({"context": elsewhere} if apart else {})))
+    behind = ["--ros-args", "-r", "image:=image_enhanced", "-r", f"camera_info:={INFO}"]
+    depth = graph.add(DepthNode(namespace="/robot", cli_args=behind))
+    robot = graph.add(Robot("depth"))
+    assert depth.autostart() and before.autostart()
+    wait_until(lambda: robot.info.get_subscription_count() and robot.connected(), what="matching")
+
+    def answered() -> bool:
+        robot.info.publish(stereo(k=[0.0] * 9))
+        robot.image.publish(image_to_message(picture(20), robot.header(3)))
+        time.sleep(0.05)
+        return 3 in robot.got["depth"]
+
+    wait_until(answered, 20, "depth")
+    assert depth.statistics.counts["bad_calibration"] == 1 and before.statistics.counts["bad_calibration"] == 0
 
 
 def test_without_a_calibration_none_is_promised(graph: Graph, enhancer: FakeEnhancer) -> None:
@@ -267,15 +394,6 @@ def test_nodes_of_the_process_get_the_very_array_that_came(graph: Graph, enhance
         exchange_of(node).leave(inlet)
     assert all(any(np.shares_memory(image.data, one.data) for one in came) for image in went)
     assert "/robot/image" not in {entity.topic_name for entity in node.subscriptions}
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Any]:
-    """Another context, which is to this one what another process is."""
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    yield context
-    rclpy.shutdown(context=context)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ class Recorder:
         self.dropped: list[int] = []
         self.failed: list[tuple[int, str]] = []
         self.worker: Worker[int, int, int] = Worker(
-            self._prepare, self._infer, self._finish, self._fail, self.dropped.append
+            self._prepare, self._infer, self._finish, self._fail, self.dropped.append, lambda item: item >= 0
         )
 
     def hold(self, step: str, item: int) -> threading.Event:
@@ -399,6 +399,21 @@ def test_a_duration_follows_its_mean_and_how_far_it_strays() -> None:
         wild.add(0.01 + (0.004 if index % 2 else -0.004))
     assert steady.mean == pytest.approx(0.01) and steady.deviation < 1e-6
     assert wild.mean == pytest.approx(0.01, abs=0.002) and wild.deviation == pytest.approx(0.004, rel=0.3)
+
+
+def test_what_does_not_occupy_the_engine_tells_nothing_of_how_long_it_takes() -> None:
+    recorder = Recorder()
+    recorder.seconds["infer"] = 0.02
+    with serving(recorder):
+        for item in (1, 2, 3):
+            recorder.worker.put(item)
+            until(lambda item=item: recorder.reached("finish", item, "end"), "the item")
+        before = recorder.worker._infer_duration.mean
+        recorder.seconds["infer"] = 0.0
+        for item in (-1, -2, -3):
+            recorder.worker.put(item)
+            until(lambda item=item: recorder.reached("finish", item, "end"), "the item")
+        assert recorder.worker._infer_duration.mean == before > 0
 
 
 def test_slots_take_turns_with_the_newest_of_each() -> None:
