@@ -27,6 +27,8 @@ def darken(
 ) -> np.ndarray:
     """The image as a shorter exposure, or the same in less light, would have been: uint8 of its shape.
 
+    Noise below black is cut off, as cameras without a black level do, and so lifts the mean of what is black.
+
     Args:
         image: uint8 of any shape, in sRGB.
         exposure: share of the light, over 0 and up to 1; nine tenths of LOL's dark images have 0.004 to

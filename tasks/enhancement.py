@@ -17,7 +17,7 @@ import numpy as np
 from perception.tasks.config import ModelConfig
 from perception.tasks.darkening import darken
 from perception.tasks.geometry import Fit
-from perception.tasks.image import Image, resize, to_color
+from perception.tasks.image import RESIZABLE, Image, resize, to_color
 
 PARITY_BOUNDS: Mapping[str, float] = {"fp32": 0.001, "fp16": 0.004, "bf16": 0.015, "int8": 0.03}
 """Largest accepted mean difference to the float32 definition, frame by frame, of intensities in [0, 1]."""
@@ -77,9 +77,9 @@ def _covered(outputs: Mapping[str, np.ndarray], fit: Fit) -> np.ndarray:
 def _guided(bright: np.ndarray, image: np.ndarray, interpolation: str) -> np.ndarray:
     """`bright` at the size of `image`, with its details: float32 (height, width, 3), 0 to 255.
 
-    As the fast guided filter (He and Sun, 2015), channel by channel, but for the offset, which is such that the image
-    is `bright` itself at that size. Of LOL's images, brightened by a perfect network of 160x240, 36.0 dB are left so,
-    and 32.8 dB where they are only enlarged.
+    As the fast guided filter (He and Sun, 2015), channel by channel, but for the offset, which is what the gain leaves
+    of `bright` in each pixel, not its mean: what the network saw is enlarged then, and not blurred. Of LOL's images,
+    brightened by a perfect network of 160x240, 36.0 dB are left so, and 32.8 dB where they are only enlarged.
     """
     seen = resize(image, bright.shape[:2], interpolation).astype(np.float32)
     mean_seen, mean_bright = _mean(seen), _mean(bright)
@@ -119,8 +119,10 @@ def typical(image: np.ndarray, number: int) -> np.ndarray:
 
 def brightness(image: Image) -> float:
     """Mean intensity in [0, 1] of an image in any encoding of colours, of every `SAMPLED`-th row and column."""
-    order = "bgr" if image.encoding == "bgr8" else "rgb"  # whichever costs nothing
-    return float(to_color(image, order)[::SAMPLED, ::SAMPLED].mean() / 255)
+    if image.encoding in RESIZABLE:
+        image = Image(image.data[::SAMPLED, ::SAMPLED], image.encoding)
+        return float(to_color(image).mean() / 255)
+    return float(to_color(image)[::SAMPLED, ::SAMPLED].mean() / 255)
 
 
 class Exposure:
@@ -153,12 +155,3 @@ class Exposure:
             return 1.0
         self._stops = last + (stops - last) * -math.expm1(-elapsed * 1e-9 / seconds)
         return float(2 ** (self._stops - stops))
-
-
-def before_and_after(image: np.ndarray, enhancement: Enhancement) -> np.ndarray:
-    """A picture: left half as it came (BGR uint8), right half brightened, with a line between them."""
-    picture = enhancement.image[..., ::-1].copy()
-    middle = picture.shape[1] // 2
-    picture[:, :middle] = image[:, :middle]
-    picture[:, middle : middle + 2] = 255
-    return picture

@@ -1,4 +1,4 @@
-"""Enhancement: parsing with the details of the camera's image, parity, brightness, flicker, pictures."""
+"""Enhancement: parsing with the details of the camera's image, parity, brightness, flicker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from perception.tasks import enhancement as task
 from perception.tasks import get_task, task_names
 from perception.tasks.config import ModelConfig
 from perception.tasks.geometry import Fit
-from perception.tasks.image import COLOR_ENCODINGS, resize
+from perception.tasks.image import COLOR_ENCODINGS, RESIZABLE, resize, to_color
 
 CONFIG = ModelConfig("t", "enhancement", (40, 60), (), interpolation="area")
 SECOND = 10**9
@@ -73,11 +73,15 @@ def test_noise_is_not_brightened() -> None:
     assert result.image.astype(float).std() < 1 and result.image.mean() == pytest.approx(128, abs=1)
 
 
-def test_the_guided_image_is_the_networks_at_the_networks_size() -> None:
-    outputs = network(np.random.default_rng(1).uniform(0.2, 0.8, (40, 60, 3)))
-    source = np.random.default_rng(2).integers(0, 60, (240, 360, 3), np.uint8)
+def test_what_the_network_saw_is_not_blurred() -> None:
+    """A smooth image comes back as the network has it, waves as short as the windows included."""
+    rows, columns = np.mgrid[:40, :60]
+    outputs = network((0.5 + 0.2 * np.cos(rows / 3) * np.sin(columns / 4))[..., None].repeat(3, 2))
+    rows, columns = np.mgrid[:240, :360]
+    dim = 30 + 15 * np.sin(rows / 17) * np.cos(columns / 23)
+    source = np.rint(dim)[..., None].repeat(3, 2).astype(np.uint8)
     seen = resize(task.parse(outputs, Fit.of((240, 360), CONFIG), CONFIG, source).image, (40, 60), "area")
-    assert np.abs(seen / 255 - outputs["enhanced"][0].transpose(1, 2, 0)).mean() < 0.08
+    assert np.abs(seen / 255 - outputs["enhanced"][0].transpose(1, 2, 0)).mean() < 0.004
 
 
 def test_padding_is_taken_away() -> None:
@@ -130,6 +134,15 @@ def test_brightness_of_any_encoding(encoding: str) -> None:
         assert found == pytest.approx(level / 255, abs=0.01)
 
 
+@pytest.mark.parametrize("encoding", RESIZABLE)
+def test_brightness_takes_no_more_pixels_than_it_needs(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    converted: list[tuple[int, int]] = []
+    monkeypatch.setattr(task, "to_color", lambda image: converted.append(image.size) or to_color(image))
+    image = picture(encoding, (30, 120, 220), 64, 48)
+    assert task.brightness(image) == pytest.approx(to_color(image)[::8, ::8].mean() / 255)
+    assert converted == [(image.size[0] // 8, image.size[1] // 8)]
+
+
 @given(st.floats(0.01, 10), st.lists(st.floats(0.2, 0.4), min_size=2, max_size=20))
 def test_a_gain_follows_with_its_time_constant(seconds: float, levels: list[float]) -> None:
     """Behind the factor the gain is the exponential mean of what the network's was."""
@@ -161,9 +174,3 @@ def test_gains_begin_anew() -> None:
     assert after(later, level=0.9) == 1, "another scene"
     assert after(later, seconds=0.0) == 1, "not asked for"
     assert after(later, before=0.0) == 1, "nothing can be told of a black image"
-
-
-def test_before_and_after() -> None:
-    result = task.Enhancement(np.dstack([np.full((4, 10), level, np.uint8) for level in (200, 150, 100)]))
-    shown = task.before_and_after(np.full((4, 10, 3), 9, np.uint8), result)
-    assert (shown[:, :5] == 9).all() and (shown[:, 5:7] == 255).all() and (shown[:, 7:] == [100, 150, 200]).all()
