@@ -87,7 +87,7 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None, ta
         "depth": lambda: find_depth(path, split, splits),
         "detection": lambda: find_boxes(path, split),
         "segmentation": lambda: find_masks(path, split),
-        "enhancement": lambda: PairDataset(path, split) if PairDataset.find(path, split) else None,
+        "enhancement": lambda: PairDataset(path, split) if PairDataset.is_at(path) else None,
     }
     for kind in sorted(finders, key=lambda kind: kind != task):
         if (found := finders[kind]()) is not None:

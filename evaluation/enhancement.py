@@ -110,10 +110,7 @@ class EnhancementAssessment(Assessment[PairFrame, np.ndarray]):
         self, predict: Predict, config: ModelConfig, dataset: Dataset[Any], frames: Iterable[PairFrame]
     ) -> dict[str, float]:
         """`metrics` of `summary`, half the intervals of PSNR and SSIM, and `frames`."""
-        infer = self.inference(predict, config, dataset)
-        rows = [self.measure(Sample(frame, infer(frame)), None, dataset, infer) for frame in frames]
-        if not rows:
-            raise ValueError("the data set is empty; nothing to evaluate")
+        rows = self.rows(predict, config, dataset, frames)
         means = image_means(rows)
         intervals = {f"{name}_ci95": means["ci95"][name] for name in ("PSNR", "SSIM")}
         scores: dict[str, float] = means["metrics"] | intervals | {"frames": float(len(rows))}

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 from perception.evaluation.rgbd_folder import IMAGE_SUFFIXES
 
 SPLITS = {"eval": ("eval", "val", "valid", "test"), "train": ("train",)}
@@ -47,6 +50,18 @@ def images_in(folder: Path) -> list[Path]:
     if not images:
         raise ValueError(f"{folder} holds no image; accepted: {', '.join(IMAGE_SUFFIXES)}")
     return images
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """An image file, uint8 RGB (height, width, 3).
+
+    Raises:
+        ValueError: it is none.
+    """
+    image = cv2.imread(str(path))
+    if image is None:
+        raise ValueError(f"{path} is not a readable image; remove or restore it")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_labels(folder: Path) -> tuple[str, ...] | None:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
-import numpy as np
-
 from perception.evaluation.frames import Dataset, PairFrame
-from perception.evaluation.rgbd_folder import IMAGE_SUFFIXES
+from perception.evaluation.layouts import Layout, described, find_folders, images_in, read_rgb
 
-LAYOUTS = (("low", "high"), ("Low", "Normal"), ("dark", "bright"), ("input", "target"))
-"""Folders of the dark and of the bright images, in that of the split."""
-SPLITS = {"eval": ("eval", "val", "test", "eval15", "Test"), "train": ("train", "our485", "Train")}
-"""What splits are called; the last ones are those of LOL as it was published, version 1 and 2."""
+PLAIN: tuple[Layout, ...] = (("low", "high"), ("Low", "Normal"), ("dark", "bright"), ("input", "target"))
+"""Folders of the dark and of the bright images, in that of the split, or in the data set's own: the split "eval"."""
+LAYOUTS: tuple[Layout, ...] = tuple((f"{{}}/{dark}", f"{{}}/{bright}") for dark, bright in PLAIN)
+PUBLISHED = {"eval": ("eval15", "Test"), "train": ("our485", "Train")}
+"""What LOL's splits are called as it was published, version 1 and 2."""
 
 
 class PairDataset(Dataset[PairFrame]):
-    """A folder of dark images and one of bright images with equal names, but for the folder's own before them.
+    """A folder of dark images and one of bright images with equal names; the folder's own may stand before them.
 
-    The folders lie in that of a split, or in `root` itself, which then is all one split. A dark image without a bright
-    one, or with one of another size, is a broken sample.
+    A dark image without a bright one, with several, or with one of another size, is a broken sample.
 
     Raises:
         ValueError: no such split, or no image in it.
@@ -32,24 +31,30 @@ class PairDataset(Dataset[PairFrame]):
     def __init__(self, root: Path, split: str = "eval") -> None:
         found = self.find(root, split)
         if found is None:
-            layouts = ", ".join(f"{split}/{dark} with {split}/{bright}" for dark, bright in LAYOUTS)
-            raise ValueError(f"{root} has no split {split!r}; expected {layouts}, or such folders without {split}/")
-        self.root, self.split, (dark, bright) = root, split, found
+            raise ValueError(
+                f"{root} has no split {split!r}; expected {described(LAYOUTS, split)}; without a folder of a split "
+                "there is one alone, which is called eval"
+            )
+        self.root, self.split, (dark, self._bright_folder) = root, split, found
         self.name = f"{root.resolve().name} {split}" if dark.parent != root else root.resolve().name
-        self._bright_folder, self._bright = bright, {_key(path): path for path in _images(bright)}
-        self._dark = _images(dark)
-        if not self._dark:
-            raise ValueError(f"{dark} holds no image; accepted: {', '.join(IMAGE_SUFFIXES)}")
+        self._dark = images_in(dark)
+        self._bright: list[dict[str, list[Path]]] = [defaultdict(list) for _ in NAMED]
+        for path in images_in(self._bright_folder):
+            for name, paths in zip(NAMED, self._bright, strict=True):
+                paths[name(path)].append(path)
 
     @staticmethod
     def find(root: Path, split: str) -> tuple[Path, Path] | None:
         """The folders of dark and of bright images of a split; None where there are none."""
-        for folder in (*(root / name for name in SPLITS.get(split, (split,))), root):
-            for layout in LAYOUTS:
-                dark, bright = (folder / name for name in layout)
-                if dark.is_dir() and bright.is_dir():
-                    return dark, bright
-        return None
+        for name in (split, *PUBLISHED.get(split, ())):
+            if found := find_folders(root, name, LAYOUTS, "*"):
+                return found
+        return find_folders(root, split, PLAIN, "*") if split == "eval" else None
+
+    @classmethod
+    def is_at(cls, root: Path) -> bool:
+        """Whether there are such folders, of whichever split."""
+        return any(cls.find(root, split) for split in PUBLISHED)
 
     def __len__(self) -> int:
         return len(self._dark)
@@ -59,39 +64,31 @@ class PairDataset(Dataset[PairFrame]):
         return self._dark[index].stem
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """The dark image and, where there is one, the bright one."""
-        bright = self._bright.get(_key(self._dark[index]))
-        return (self._dark[index],) if bright is None else (self._dark[index], bright)
+        """The dark image and the bright one; without that, or with all that might be it, where none is sure."""
+        dark = self._dark[index]
+        found = (paths[key] for name, paths in zip(NAMED, self._bright, strict=True) if (key := name(dark)) in paths)
+        return dark, *next(found, ())
 
     def __getitem__(self, index: int) -> PairFrame:
-        paths = self.files(index)
-        if len(paths) < 2:
-            raise ValueError(
-                f"{paths[0]} has no bright image of the same name in {self._bright_folder}; add or drop it"
-            )
-        dark, bright = map(_read, paths)
+        dark_path, *others = self.files(index)
+        if len(others) != 1:
+            what = f"{' and '.join(path.name for path in others)} as bright images" if others else "no bright image"
+            raise ValueError(f"{dark_path} has {what} of the same name in {self._bright_folder}; one is needed")
+        dark, bright = read_rgb(dark_path), read_rgb(others[0])
         if dark.shape != bright.shape:
             sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (dark, bright))
-            raise ValueError(f"{paths[0]} and its bright image are of {sizes} pixels; they must show the same view")
+            raise ValueError(f"{dark_path} and its bright image are of {sizes} pixels; they must show the same view")
         return PairFrame(dark, bright, name=self.label(index))
 
     def training(self) -> PairDataset | None:
-        """The split `train`, where there are splits."""
-        found = self.find(self.root, "train")
-        return PairDataset(self.root, "train") if found and found[0].parent != self.root else None
+        """The split `train`, where there is one."""
+        return PairDataset(self.root, "train") if self.find(self.root, "train") else None
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _read(path: Path) -> np.ndarray:
-    image = cv2.imread(str(path))
-    if image is None:
-        raise ValueError(f"{path} is not a readable image; remove or restore it")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _key(path: Path) -> str:
-    """What the names of a pair have in common: LOL's second version calls them low00001 and normal00001."""
+def _bare(path: Path) -> str:
+    """LOL's second version calls a pair low00001 and normal00001, in folders called Low and Normal."""
     return path.stem.lower().removeprefix(path.parent.name.lower())
+
+
+NAMED: tuple[Callable[[Path], str], ...] = (lambda path: path.name, lambda path: path.stem.lower(), _bare)
+"""What the two of a pair may have in common, the surest first."""

@@ -12,6 +12,7 @@ import torch
 
 from perception.evaluation.frames import PairFrame
 from perception.evaluation.labels import find_photographs
+from perception.evaluation.layouts import read_rgb
 from perception.tasks.darkening import ELECTRONS, READ_NOISE, check_exposure, darken, scale_light
 from perception.tasks.image import resize
 from perception.training.data import QUARTERS, stack_images
@@ -57,10 +58,7 @@ class Photographs(Sequence[PairFrame]):
         return len(self._paths)
 
     def __getitem__(self, index: int) -> PairFrame:  # type: ignore[override]
-        image = cv2.imread(str(self._paths[index]))
-        if image is None:
-            raise ValueError(f"{self._paths[index]} is not a readable image; remove or restore it")
-        rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        rgb = read_rgb(self._paths[index])
         return PairFrame(rgb, rgb, name=self._paths[index].stem)
 
 

@@ -46,6 +46,24 @@ def test_a_folder_may_be_one_split(tmp_path: Path) -> None:
     write(tmp_path / "high/a.png", 100)
     dataset = open_dataset(tmp_path)
     assert (dataset.name, len(dataset), dataset.training()) == (tmp_path.name, 1, None)
+    for split in ("train", "evla"):
+        with pytest.raises(ValueError, match=f"no split '{split}'; expected {split}/low with .* which is called eval"):
+            open_dataset(tmp_path, split)
+
+
+def test_the_surest_name_counts(tmp_path: Path) -> None:
+    for name in ("low1.png", "2.jpg", "2.png", "3.png", "4.bmp"):
+        write(tmp_path / "low" / name, 10)
+    for name, shade in {"1.png": 100, "low1.png": 110, "2.jpg": 120, "2.png": 130, "high3.png": 140}.items():
+        write(tmp_path / "high" / name, shade)
+    for suffix in ("jpg", "png"):
+        write(tmp_path / "high" / f"4.{suffix}", 150)
+    dataset = PairDataset(tmp_path)
+    names = [tuple(path.name for path in dataset.files(index)[1:]) for index in range(5)]
+    assert names == [("2.jpg",), ("2.png",), ("high3.png",), ("4.jpg", "4.png"), ("low1.png",)]
+    assert dataset[4].target[0, 0, 2] == 110
+    with pytest.raises(ValueError, match="4.bmp has 4.jpg and 4.png as bright images of the same name"):
+        dataset[3]
 
 
 def test_what_is_no_pair_is_a_broken_sample(tmp_path: Path) -> None:
@@ -67,7 +85,7 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no split 'eval'; expected eval/low with eval/high"):
         PairDataset(tmp_path)
     (tmp_path / "eval/low").mkdir(parents=True)
-    (tmp_path / "eval/high").mkdir()
+    write(tmp_path / "eval/high/a.png", 10)
     with pytest.raises(ValueError, match="holds no image"):
         open_dataset(tmp_path)
 
