@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,14 +143,14 @@ def model_config(model: str, input_size: tuple[int, int] | None = None, **option
 
     Args:
         model: registered name, or a weights file with the JSON file that training writes beside it.
-        input_size: (height, width) to use instead of the default.
+        input_size: (height, width) to use instead of the default; whether weights fit it is `create_model`'s to say,
+            since a network may be trained anew at any.
         options: with which the model is built; they come before those with which the weights go.
 
     Raises:
         ValueError: unknown model, or a size that the network cannot take.
     """
     entry, trained = _entry(model)
-    _check_size(model, entry, trained, input_size)
     config = entry.config
     if trained:
         fields = {key: _tuple(value) for key, value in trained.items() if key != "options"}
@@ -164,15 +164,6 @@ def model_config(model: str, input_size: tuple[int, int] | None = None, **option
 def _tuple(value: Any) -> Any:
     """Lists of JSON as the tuples that configs hold."""
     return tuple(map(_tuple, value)) if isinstance(value, list) else value
-
-
-def _check_size(model: str, entry: ModelEntry, trained: Mapping[str, Any], input_size: Sequence[int] | None) -> None:
-    own = tuple(trained.get("input_size", entry.config.input_size))
-    if entry.sized and trained and input_size and tuple(input_size) != own:
-        raise ValueError(
-            f"the weights of {model!r} are for {own[0]}x{own[1]}, not for {input_size[0]}x{input_size[1]}: this "
-            "network has parameters of every place; leave the size as it is, or train one for the other size"
-        )
 
 
 def create_model(
@@ -193,8 +184,13 @@ def create_model(
     entry, trained = _entry(model)
     options = trained.get("options", {}) | overrides
     if entry.sized:
-        _check_size(model, entry, trained if pretrained else {}, input_size)
-        options["input_size"] = tuple(input_size or trained.get("input_size", entry.config.input_size))
+        own = tuple(trained.get("input_size", entry.config.input_size))
+        options["input_size"] = size = tuple(input_size or own)
+        if pretrained and trained and size != own:
+            raise ValueError(
+                f"the weights of {model!r} are for {own[0]}x{own[1]}, not for {size[0]}x{size[1]}: this network has "
+                "parameters of every place; leave the size as it is, or train one for the other size"
+            )
     built = entry.build(**options)
     if pretrained and trained:
         load_weights(built, WEIGHTS / trained["weights"], trained["weights_sha256"])

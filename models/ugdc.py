@@ -130,6 +130,7 @@ class Enhancer(nn.Module):
 
     def __init__(self, width: int, size: Size, refines: bool = True) -> None:
         super().__init__()
+        self.width = width
         self.predict = UGDC(width, size)
         self.enhance = UGDC(width // 2, size) if refines else None
         self.mean: torch.Tensor

@@ -22,6 +22,7 @@ from perception.evaluation.enhancement import EnhancementAssessment
 from perception.evaluation.frames import PairFrame
 from perception.evaluation.pairs import PairDataset
 from perception.models import create_model, model_config
+from perception.models.ugdc import Enhancer
 from perception.tasks.config import ModelConfig
 from perception.training.data import Normalize, to_unit
 from perception.training.image_losses import PerceptualLoss, color_loss, ssim_loss
@@ -43,6 +44,11 @@ class EnhancementSource(Source):
     def __post_init__(self) -> None:
         if self.exposure and not (self.photographs and len(self.exposure) == 2):
             raise ValueError(f"source {self.path}: exposure is for photographs, and two numbers: [0.005, 0.1]")
+        if self.exposure and not 0 < self.exposure[0] <= self.exposure[1] <= 1:
+            raise ValueError(
+                f"source {self.path}: exposure {list(self.exposure)} is not possible; accepted: smallest and largest "
+                "share of the light, over 0 and up to 1, as in [0.005, 0.1]"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +167,15 @@ class EnhancementLesson(Lesson[EnhancementRecipe]):
     def build(self) -> nn.Module:
         return create_model(self.recipe.model, False, self.recipe.size, **self.options())
 
+    def go_on(self, weights: str) -> nn.Module:
+        begun = create_model(weights)
+        theirs, own = _make(begun, model_config(weights).input_size), _make(self.build(), self.recipe.size)
+        if theirs != own:
+            raise ValueError(
+                f"weights {weights!r} are of {theirs}, and the recipe's network is of {own}; change either"
+            )
+        return begun
+
     def entry(self, model: nn.Module) -> dict[str, Any]:
         return {"input_size": self.recipe.size, "options": self.options()}
 
@@ -196,6 +211,13 @@ class Troublemaker:
         network, normalize = self._network.to(images.device), self._normalize.to(images.device)
         dark: torch.Tensor = (network(normalize(images)) * 255).round() / 255
         return dark
+
+
+def _make(model: nn.Module, size: tuple[int, int]) -> str:
+    """What sets networks apart, as a message tells it."""
+    if not isinstance(model, Enhancer):
+        return "another kind"
+    return f"size {size[0]}x{size[1]}, width {model.width} and refines {model.enhance is not None}"
 
 
 def _pairs(path: Path, split: str) -> PairDataset:

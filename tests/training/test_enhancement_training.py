@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed; training ne
 from interruption import interrupt_once  # noqa: E402
 
 from perception.evaluation.frames import PairFrame  # noqa: E402
-from perception.models import create_model, model_config  # noqa: E402
+from perception.models import create_model, model_config, registry  # noqa: E402
 from perception.training.data import to_unit  # noqa: E402
 from perception.training.enhancement import (  # noqa: E402
     EnhancementLesson,
@@ -140,6 +141,32 @@ def test_a_troublemaker_learns_from_bright_to_dark(data: Path) -> None:
     assert lesson.build().enhance is None and lesson.entry(lesson.build())["options"] == {"width": 4, "refines": False}
 
 
+def test_a_network_with_shipped_weights_can_be_trained_at_another_size(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = {"weights": "x", "weights_sha256": "0", "input_size": [160, 240], "options": {"width": 16}}
+    (tmp_path / "weights.json").write_text(json.dumps({"ugdc_compact": shipped}))
+    monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
+    with pytest.raises(ValueError, match="'ugdc_compact' are for 160x240, not for 80x80"):
+        create_model("ugdc_compact", input_size=SIZE)
+    lesson = EnhancementLesson.open(RECIPE, data, data)
+    assert lesson.config().input_size == SIZE
+    assert lesson.build().eval()(torch.zeros(1, 3, *SIZE)).shape == lesson.config().outputs[0].shape
+
+
+def test_training_goes_on_with_a_network_of_the_same_make(data: Path) -> None:
+    weights = str(train(RECIPE, data, data / "first"))
+    begun = EnhancementLesson.open(changed(weights=weights), data, data).go_on(weights)
+    assert all(
+        torch.equal(begun.state_dict()[name], tensor) for name, tensor in create_model(weights).state_dict().items()
+    )
+    others = {"width": 8}, {"darkens": True}, {"stages": (Stage(1, (80, 160), 1),)}
+    for fields, said in zip(others, ("width 8", "refines False", "size 80x160"), strict=True):
+        lesson = EnhancementLesson.open(changed(weights=weights, **fields), data, data)
+        with pytest.raises(ValueError, match=f"of size 80x80, width 4 and refines True.*{said}"):
+            lesson.go_on(weights)
+
+
 @pytest.mark.parametrize(
     "fields, message",
     [
@@ -159,6 +186,9 @@ def test_recipes_that_make_no_sense_are_refused(fields: dict[str, Any], message:
 def test_sources_are_what_they_say(data: Path) -> None:
     with pytest.raises(ValueError, match="exposure is for photographs"):
         EnhancementSource("x", exposure=(0.1, 0.2))
+    for exposure in ((0.15, 0.004), (0.0, 0.1), (0.1, 1.5)):
+        with pytest.raises(ValueError, match="source x: exposure.*smallest and largest"):
+            EnhancementSource("x", photographs=True, exposure=exposure)
     with pytest.raises(ValueError, match="no pairs of dark and bright|no known data set"):
         EnhancementLesson.open(changed(sources=(EnhancementSource("night/train/high"),)), data, data)
     with pytest.raises(ValueError, match="must be positive multiples of 80"):
