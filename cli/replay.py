@@ -43,14 +43,12 @@ def run_demo(args: argparse.Namespace) -> int:
     choice = ["--target", args.target, "--precision", args.precision]
     if status := main(["engines", "build", args.model, *choice, "--if-needed"]):
         return status
-    args.input = args.input or str(_demonstration(args.pipeline, args.out / "input"))
+    args.input = args.input or str(_demonstration(args.pipeline, args.out / "perception_demo_clip"))
     return _run(args)
 
 
 def _demonstration(pipeline: str, folder: Path) -> Path:
     """The shipped clip; where the pipeline's images are of another kind, made so in `folder`: dark, for instance."""
-    import shutil
-
     import cv2
     import numpy as np
 
@@ -61,8 +59,7 @@ def _demonstration(pipeline: str, folder: Path) -> Path:
     task = OBSERVERS[_pipeline(pipeline)[0]].task
     if not hasattr(get_task(task), "typical"):
         return share("clip")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(sorted(share("clip/rgb").iterdir())):
         pixels = np.asarray(cv2.imread(str(path)))
         cv2.imwrite(str(folder / f"{path.stem}.png"), typical(task, pixels, number))

@@ -104,7 +104,10 @@ def test_a_demonstration_is_dark_where_a_node_brightens(tmp_path: Path, monkeypa
     share = resources.share
     monkeypatch.setattr(resources, "share", lambda name: tmp_path / name if "clip" in name else share(name))
     assert cli_replay._demonstration("depth_pipeline", tmp_path / "out") == tmp_path / "clip"
-    dark = sorted(cli_replay._demonstration("low_light_pipeline", tmp_path / "out").iterdir())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("kept")
+    dark = sorted(cli_replay._demonstration("low_light_pipeline", tmp_path / "out").glob("*.png"))
+    assert (tmp_path / "out/mine.txt").read_text() == "kept"
     images = [cv2.imread(str(path)) for path in dark]
     assert len(images) == 2 and all(5 < image.mean() < 40 for image in images) and (images[0] != images[1]).any()
 
