@@ -44,6 +44,8 @@ class Measured:
     executable: str
     topic: str
     message_type: type[Any]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """With which it infers for every image."""
 
     @property
     def full_name(self) -> str:
@@ -54,7 +56,9 @@ class Measured:
 NODES = {
     "depth": Measured("depth_node", "depth", ImageMessage),
     "detection": Measured("detection_node", "detections", Detection2DArray),
-    "enhancement": Measured("enhancement_node", "image_enhanced", ImageMessage),
+    "enhancement": Measured(
+        "enhancement_node", "image_enhanced", ImageMessage, {"dark_below": 1.0, "bright_above": 1.0}
+    ),
     "segmentation": Measured("segmentation_node", "mask", ImageMessage),
 }
 IMAGES = Measured("image_source_node", "image", ImageMessage)
@@ -218,7 +222,7 @@ class Rig:
         session.change_state(SOURCE, Transition.TRANSITION_CONFIGURE)
 
     def _start_node(self, session: Session, threads: int, more: Mapping[str, Any] | None = None) -> Any:
-        parameters = self._parameters | {"threads": threads, **(more or {})}
+        parameters = self._parameters | {"threads": threads, **self.node.parameters, **(more or {})}
         return session.start(self.node.executable, parameters, namespace=NAMESPACE)
 
     def _stall_a_reader(self, session: Session) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from perception.evaluation.replayed import Passage
 from perception.nodes import benchmark, habits, rig
 from perception.nodes.bag_bench import Trial
 from perception.nodes.overload import Overload
+from perception.tasks import enhancement
+from perception.tasks.config import ModelConfig, Output
 from perception.tasks.resources import share
 
 
@@ -72,6 +76,26 @@ def test_the_arithmetic_of_a_frame_is_timed_without_ros(monkeypatch: pytest.Monk
     found = benchmark.Benchmark(str(share("clip")), Path())._arithmetic(count=3)
     assert found.keys() == {"at_30_hz", "in_a_row"}
     assert all(0 < spread["p50"] <= spread["max"] < 1000 for spread in found.values())
+
+
+def test_a_node_that_lets_bright_images_pass_is_measured_brightening(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the arithmetic beside it is that of images that are brightened, details and all."""
+    size = (32, 64)
+    config = ModelConfig("m", "enhancement", size, (Output("enhanced", (1, 3, *size), "intensity"),))
+    engine = FakeEngine(np.sum)
+    monkeypatch.setattr(engine, "config", config)
+    monkeypatch.setattr(engine, "run", lambda _: {"enhanced": np.full((1, 3, *size), 0.5, np.float32)})
+    monkeypatch.setattr(rig.engines, "load", lambda *_: contextlib.nullcontext(engine))
+    seen: list[Any] = []
+    parse = enhancement.parse
+    monkeypatch.setattr(enhancement, "parse", lambda *given, image: seen.append(image) or parse(*given, image))
+    bench = benchmark.Benchmark(str(share("clip")), Path())
+    bench._arithmetic(count=2)
+    assert [image.shape for image in seen] == [(480, 640, 3)] * 4
+    session = mock.Mock()
+    bench._start_node(session, 1)
+    ((executable, parameters), _) = session.start.call_args
+    assert executable == "enhancement_node" and parameters["dark_below"] == parameters["bright_above"] == 1.0
 
 
 def test_a_machine_that_is_held_up_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
