@@ -104,11 +104,12 @@ def _data(args: argparse.Namespace, chosen: list[Contender], stack: ExitStack) -
     """The data set, and what of it the models see; `stack` keeps the engines that this takes.
 
     Raises:
-        ValueError: no such data set, or one that tells nothing of several models at once.
-        EngineError: one of these engines cannot be had.
+        ValueError: no such data set, one that tells nothing of several models at once, or an enhancement that is none.
+        EngineError: the engine whose answers count as true cannot be had.
     """
+    from perception.engines import EngineError
     from perception.evaluation.assessment import find_assessment
-    from perception.evaluation.contenders import Contender, obtain
+    from perception.evaluation.contenders import Contender, obtain, short_name
     from perception.evaluation.datasets import data_root, find_dataset
     from perception.evaluation.looks import Answered, find_looks
     from perception.evaluation.pairs import PairDataset
@@ -124,14 +125,18 @@ def _data(args: argparse.Namespace, chosen: list[Contender], stack: ExitStack) -
                 f"{dataset.name} has pairs of images, of which each model sees its own truth; name one model"
             )
         dataset = Answered(dataset, find_assessment(task).from_arguments(args), engine(chosen[0]))
-    enhancers = {_short(name): engine(Contender(name)) for name in args.enhance}
+    enhancers: dict[str, Engine | str] = {}
+    taken: dict[str, str] = {}
+    for model in args.enhance:
+        name = short_name(model, taken)
+        try:
+            enhancers[name] = found = engine(Contender(model))
+        except EngineError as error:  # the others are worth measuring
+            enhancers[name] = str(error)
+            continue
+        if found.config.task != "enhancement":
+            raise ValueError(f"{model} is for {found.config.task}; --enhance takes models for enhancement, as ugdc")
     return dataset, find_looks(dataset, args.darken, enhancers)
-
-
-def _short(model: str) -> str:
-    """A registered name as it is; a file's with its folder, without what lies around."""
-    path = Path(model)
-    return "/".join((*path.parent.parts[-1:], path.stem)) if path.suffix else model
 
 
 def _task(model: str) -> str | None:

@@ -16,9 +16,8 @@ from tqdm import tqdm
 
 from perception.engines import EngineError
 from perception.engines.device import cpu
-from perception.engines.key import DESCRIPTIONS
 from perception.evaluation.assessment import Assessment, Estimate
-from perception.evaluation.contenders import REFERENCES, Contender, facts, obtain
+from perception.evaluation.contenders import REFERENCES, Contender, facts, obtain, short_name
 from perception.evaluation.datasets import data_hash
 from perception.evaluation.frames import Dataset
 from perception.evaluation.harness import network, run
@@ -26,7 +25,6 @@ from perception.evaluation.judge import check_task
 from perception.evaluation.looks import AS_IT_IS, Look, Seen
 from perception.evaluation.results import ResultLog, Row
 from perception.evaluation.sheet import draw_sheet
-from perception.tasks.config import WEIGHTS_SUFFIX
 
 Say = Callable[[str], None]
 Cost = tuple[int, int]
@@ -98,10 +96,12 @@ class Comparison:
         Args:
             look: what it sees of the samples.
         """
-        name = self._name(contender.model) + (f" ({look.name})" if look.name else "")
+        name = short_name(contender.model, self.names) + (f" ({look.name})" if look.name else "")
         entry = Entry(name, contender.target, contender.precision, cost=cost)
         self.entries.append(entry)
         try:
+            if look.problem:
+                raise EngineError(look.problem)
             with obtain(contender, self.engines, self.threads, self.say) as engine:
                 known = facts(engine, self.engines)
                 entry.target = str(known.get("target", contender.target))
@@ -118,14 +118,6 @@ class Comparison:
             entry.problem = str(error)
             self.say(f"{entry.name}: {error}")
         return entry
-
-    def _name(self, model: str) -> str:
-        """A file's by its stem, with its folder where another file is called so."""
-        path = Path(model)
-        if path.suffix not in (".onnx", *DESCRIPTIONS, WEIGHTS_SUFFIX):
-            return model
-        taken = self.names.setdefault(path.stem, model)
-        return path.stem if taken == model else f"{path.parent.name}/{path.stem}"
 
     def measure_floor(self) -> Entry | None:
         """Measure what one gets without looking at an image; None where the task or the data set has no such floor."""

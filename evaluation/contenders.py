@@ -11,9 +11,11 @@ import numpy as np
 
 from perception import engines
 from perception.engines import Engine, EngineError
+from perception.engines.key import DESCRIPTIONS
 from perception.engines.runtimes import PRECISIONS, RUNTIMES, Progress, get_runtime
 from perception.engines.store import Record, Store
 from perception.evaluation.judge import find_judge
+from perception.tasks.config import WEIGHTS_SUFFIX
 
 REFERENCES = (("torch", "fp32"), ("onnxruntime", "fp32"))
 """What the others are held against; the second one where a model is an ONNX file, which torch does not run."""
@@ -48,6 +50,19 @@ def contenders(models: Sequence[str], choices: Sequence[str], precision: str = "
             )
         pairs += _possible(named or precision) if target == "all" else [(target, named or precision)]
     return [Contender(model, *pair) for model in models for pair in dict.fromkeys(pairs)]
+
+
+def short_name(model: str, taken: dict[str, str]) -> str:
+    """What tables call a model: a file by its stem, with its folder or the whole path where another one is called so.
+
+    Args:
+        taken: names to models, those of before; this one's is added.
+    """
+    path = Path(model)
+    if path.suffix not in (".onnx", *DESCRIPTIONS, WEIGHTS_SUFFIX):
+        return model
+    names = path.stem, f"{path.parent.name}/{path.stem}"
+    return next((name for name in names if taken.setdefault(name, model) == model), model)
 
 
 def _possible(precision: str) -> list[tuple[str, str]]:

@@ -35,6 +35,8 @@ class Look:
     key: str
     remarks: tuple[str, ...]
     see: Callable[[Frame, int], np.ndarray]
+    problem: str = ""
+    """Why nothing can be seen so."""
 
 
 AS_IT_IS = Look("", "", (), lambda frame, index: frame.rgb)
@@ -60,11 +62,22 @@ def in_the_dark(exposure: float) -> Look:
     )
 
 
-def enhanced(look: Look, name: str, engine: Engine) -> Look:
-    """What an enhancement called `name` makes of a look, by the same steps as its node takes."""
-    remark = f"milliseconds are those of the model alone, without {name}, which runs before it"
+def enhanced(look: Look, name: str, engine: Engine | str) -> Look:
+    """What an enhancement called `name` makes of a look, by the same steps as its node takes with `dark_below` and
+    `bright_above` 1: of every image, however bright.
+
+    Args:
+        engine: a text says why there is none.
+    """
+    both = ", ".join(filter(None, (look.name, name)))
+    if isinstance(engine, str):
+        return replace(look, name=both, problem=engine)
+    remark = (
+        f"milliseconds are those of the model alone, without {name}, which runs before it and brightens every image, "
+        "as its node does with dark_below and bright_above 1"
+    )
     return Look(
-        ", ".join(filter(None, (look.name, name))),
+        both,
         f"{look.key} enhanced by {engine.info['key']}",
         (*look.remarks, remark),
         lambda frame, index: predict_image(engine.run, engine.config, replace(frame, rgb=look.see(frame, index))),
@@ -114,6 +127,8 @@ class Answered(Dataset[Any]):
     def __init__(self, pairs: PairDataset, assessment: Assessment, engine: Engine) -> None:
         self.pairs, self.name, self.labels = pairs, f"{pairs.name}, as seen bright", engine.config.labels
         self.task = engine.config.task  # type: ignore[misc]  # a class's own elsewhere
+        self.key = f"true is what {engine.info['key']} finds"
+        """What truth follows from beside the pairs."""
         self._assessment = assessment
         self._infer = assessment.inference(engine.run, engine.config, self)
         self._answer = cache(self._answered)
@@ -132,8 +147,8 @@ class Answered(Dataset[Any]):
         return self.pairs.label(index)
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """None: truth is computed."""
-        return ()
+        """The pair's."""
+        return self.pairs.files(index)
 
     def __getitem__(self, index: int) -> Any:
         return self._answer(index)
@@ -144,13 +159,13 @@ class Answered(Dataset[Any]):
         return self._assessment.frame(pair.target, pair.name, self._infer(frame))
 
 
-def find_looks(dataset: Dataset[Any], exposures: Sequence[float], enhancers: Mapping[str, Engine]) -> list[Look]:
+def find_looks(dataset: Dataset[Any], exposures: Sequence[float], enhancers: Mapping[str, Engine | str]) -> list[Look]:
     """A data set as it is, and in each darkness; each darkness after each enhancement too, or without any the data set
-    as it is.
+    as it is. An enhancer may be a text that says why there is none.
     """
     dark = [in_the_dark(exposure) for exposure in exposures]
     if isinstance(dataset, Answered):
-        dark = [dataset.in_the_dark, *dark]
+        dark = [replace(look, key=f"{look.key}, {dataset.key}") for look in (dataset.in_the_dark, *dark)]
     looks = [] if isinstance(dataset, Answered) else [AS_IT_IS]  # in the bright ones it finds what it found
     for look in dark:
         looks += [look, *(enhanced(look, name, engine) for name, engine in enhancers.items())]

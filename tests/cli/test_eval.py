@@ -231,6 +231,8 @@ class Brightens(Says):
 
 
 def load_of_two_tasks(model: str, *rest: Any) -> Says:
+    if model == "absent":
+        raise EngineError("no engine")
     return Brightens(model, *rest) if model == "brightens" else Says(model, *rest)
 
 
@@ -248,6 +250,12 @@ def test_a_model_is_measured_in_the_dark_with_and_without_enhancement(
     told = capsys.readouterr().out
     assert "- says_two (10 % of the light, brightens): milliseconds are those of the model alone" in told
     assert len(list(folder.glob("says_two*.png"))) == 3
+    assert main([*arguments, "--darken", "0.1", "--enhance", "says_three"]) == 1
+    assert "says_three is for depth; --enhance takes models for enhancement" in capsys.readouterr().err
+    assert main([*arguments, "--enhance", "absent", "brightens"]) == 0, "one that cannot be had leaves the others"
+    one, two, three = json.loads((folder / "report.json").read_text())["entries"]
+    assert not one["problem"] and not three["problem"] and three["summary"]
+    assert (two["model"], two["problem"]) == ("says_two (absent)", "tensorrt is not installed")
     assert main([*arguments, "--darken", "2"]) == 1
     assert "exposure 2.0 is not possible" in capsys.readouterr().err
 

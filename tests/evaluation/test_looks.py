@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from perception.evaluation.datasets import data_hash
 from perception.evaluation.depth import DepthAssessment
 from perception.evaluation.enhancement import EnhancementAssessment
 from perception.evaluation.frames import RGBDFrame
@@ -100,7 +101,7 @@ def test_looks_are_with_and_without(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert len({look.key for look in found}) == 7, "results of one are not taken for those of another"
     assert [look.name for look in find_looks(dataset, [], engines)] == ["", "two", "three"]  # type: ignore[arg-type]
-    assert any("without two" in remark for remark in found[2].remarks)
+    assert any("without two" in remark and "brightens every image" in remark for remark in found[2].remarks)
     assert any("10 % of the light would" in remark for remark in found[1].remarks)
 
 
@@ -116,12 +117,27 @@ def pairs(tmp_path: Path) -> PairDataset:
 def test_of_real_pairs_what_is_found_in_the_bright_image_is_true(pairs: PairDataset, tmp_path: Path) -> None:
     dataset = Answered(pairs, DepthAssessment(), Measures())  # type: ignore[arg-type]
     assert dataset.task == "depth" and [float(frame.depth.mean()) for frame in dataset] == [12, 20]
-    assert dataset[0] is dataset[0] and dataset.files(0) == ()
+    assert dataset[0] is dataset[0] and dataset.files(0) == pairs.files(0) and len(pairs.files(0)) == 2
+    other = Measures()
+    other.info = {"key": "other"}
+    others = Answered(pairs, DepthAssessment(), other)  # type: ignore[arg-type]
+    keys = [{look.key for look in find_looks(answered, [0.1], {})} for answered in (dataset, others)]
+    assert len(keys[0] | keys[1]) == 4, "what one engine finds is not taken for what another one finds"
     names = [look.name for look in find_looks(dataset, [], {"brightens": Brightens(4)})]  # type: ignore[dict-item]
     assert names == ["really dark", "really dark, brightens"]
     dark, again = find_looks(dataset, [], {"brightens": Brightens(4)})  # type: ignore[dict-item]
     assert (Seen(dataset, dark)[1].rgb == 50).all() and (Seen(dataset, again)[1].rgb == 200).all()
     assert deltas(dataset, again, tmp_path) < 0.01 < 5 < deltas(dataset, dark, tmp_path)
+
+
+def test_a_broken_pair_is_a_broken_sample(pairs: PairDataset) -> None:
+    dark, _ = pairs.files(0)
+    before = data_hash(pairs)
+    dark.write_text("no image")
+    dataset = Answered(pairs, DepthAssessment(), Measures())  # type: ignore[arg-type]
+    assert data_hash(dataset) != before and dataset[1].depth.mean() == 20
+    with pytest.raises(ValueError, match="not a readable image"):
+        dataset[0]
 
 
 def test_what_a_model_finds_becomes_truth_of_its_task() -> None:
