@@ -14,7 +14,7 @@ import numpy as np
 
 from perception.engines.acceptance import Predict
 from perception.evaluation.assessment import Sample
-from perception.evaluation.classes import ClassAssessment, classes_section, labels_of, which_classes
+from perception.evaluation.classes import ClassAssessment, Shared, classes_section, labels_of, which_classes
 from perception.evaluation.frames import Dataset, MaskFrame
 from perception.evaluation.results import DRAWS_TOLD, Row, draw_images, half_width, mean, measured_by_both
 from perception.evaluation.tables import apart, entry_name, figure, interval, percent, table
@@ -91,7 +91,8 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
         self, predict: Predict, config: ModelConfig, dataset: Dataset[Any]
     ) -> Callable[[MaskFrame], Prediction]:
         """See `Assessment`. What the data set does not have is predicted all the same, and counts as no class."""
-        shared = self.shared(config, dataset)
+        self.shared(config, dataset)  # has to be something
+        shared = Shared(config.labels, labels_of(dataset))  # errors are of all classes
         places = np.full(256, UNLABELED, np.uint8)
         places[: len(shared.places)] = np.where(shared.places < 0, UNLABELED, shared.places)
 
@@ -113,30 +114,36 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
         dataset: Dataset[Any],
         infer: Callable[[MaskFrame], Prediction],
     ) -> Row:
-        """`labels` of the data set; `confusion`: how many pixels of which of them were given to which, as triples that
-        name them by their places, the one after the last for none that counts; `boundary`: the boundary F-score of
-        each class that is there; `bands`: how many pixels each band of confidence has, and how many of them are right;
-        `scores` of the image.
+        """`labels` of the data set, and `counted`: the places of those that count; `confusion`: how many pixels of
+        which label were given to which, as triples that name them by their places, the one after the last for none;
+        `boundary`: the boundary F-score of each class that is there and counts; `bands`: how many pixels of such each
+        band of confidence has, and how many of them are right; `scores` of the image.
         """
-        labels, found, truth = labels_of(dataset), sample.result.segmentation, self._truth(sample, dataset)
+        labels, found, truth = labels_of(dataset), sample.result.segmentation, self._truth(sample)
+        counted = self.counted(sample.result.known, dataset)
         confusion = confusion_matrix(truth, found.mask, len(labels))
         contours = boundary_scores(truth, found.mask, len(labels), self.tolerance)
-        known = truth != UNLABELED
+        known = _marks(truth, counted)
         band = np.searchsorted(255 * np.array(BANDS), found.confidence[known], side="right")
         right = (truth == found.mask)[known]
         return {
             "labels": list(labels),
+            "counted": np.flatnonzero(counted).tolist(),
             "confusion": [[*map(int, place), int(confusion[tuple(place)])] for place in np.argwhere(confusion)],
-            "boundary": {labels[place]: round(float(contours[place]), 6) for place in np.flatnonzero(contours >= 0)},
+            "boundary": {
+                labels[place]: round(float(contours[place]), 6) for place in np.flatnonzero(counted & (contours >= 0))
+            },
             "bands": [np.bincount(some, minlength=len(BANDS) + 1).tolist() for some in (band, band[right])],
-            "scores": {name: float(metrics(confusion)[name]) for name in ("mIoU", "accuracy")},
+            "scores": {name: float(metrics(confusion, counted)[name]) for name in ("mIoU", "accuracy")},
         }
 
-    def _truth(self, sample: Sample[MaskFrame, Prediction], dataset: Dataset[Any]) -> np.ndarray:
-        """The frame's mask without the classes that do not count."""
-        counted = self.counted(sample.result.known, dataset)
+    def _truth(self, sample: Sample[MaskFrame, Prediction]) -> np.ndarray:
+        """The frame's mask; with `shared_classes`, without the classes that the model does not know."""
+        if not self.shared_classes:
+            return sample.frame.mask
+        known = sample.result.known
         places = np.full(256, UNLABELED, np.uint8)
-        places[: len(counted)][counted] = np.flatnonzero(counted)
+        places[: len(known)][known] = np.flatnonzero(known)
         return np.asarray(cv2.LUT(sample.frame.mask, places))
 
     def summary(self, rows: Sequence[Row]) -> dict[str, Any]:
@@ -187,8 +194,10 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
     def conditions(options: Mapping[str, Any], sequence: bool) -> str:
         """See `Assessment`."""
         return (
-            f"{which_classes(options)}; pixels of others, or without one, do not count. mIoU: of the pixels of all "
-            "images together, the mean over the classes that these have; boundary F: contours may be off by "
+            f"{which_classes(options)}; pixels without one do not count, but what is wrongly taken for a class that does "
+            "counts, too. mIoU: of the pixels of all images together, the mean over the classes that the truth has: "
+            "those that it lacks are left out, where other reports may count them as 0; accuracy: of the pixels of "
+            "classes that count, those that are right; boundary F: contours may be off by "
             f"{percent(options['tolerance'])} of the diagonal (Csurka et al., BMVC 2013), the mean over images of the "
             "mean over the classes of each. " + DRAWS_TOLD
         )
@@ -227,9 +236,10 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
     def pictures(self, sample: Sample[MaskFrame, Prediction], dataset: Dataset[Any]) -> list[np.ndarray]:
         """See `legend`."""
         image, found = np.ascontiguousarray(sample.frame.rgb[..., ::-1]), sample.result.segmentation.mask
-        truth, colors = self._truth(sample, dataset), palette(len(labels_of(dataset)))
+        truth, colors = self._truth(sample), palette(len(labels_of(dataset)))
+        counted = self.counted(sample.result.known, dataset)
         verdict = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-        verdict[truth != found] = WRONG
+        verdict[(truth != found) & (_marks(truth, counted) | _marks(found, counted))] = WRONG
         verdict[truth == UNLABELED] = UNKNOWN
         return [image, colorize(truth, colors), colorize(found, colors), verdict]
 
@@ -250,6 +260,7 @@ class Counts:
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = [row for row in rows if "error" not in row]
         self.labels: tuple[str, ...] = tuple(self.rows[0]["labels"]) if self.rows else ()
+        self.counted = np.isin(np.arange(len(self.labels)), self.rows[0]["counted"] if self.rows else [])
         self.confusions = np.zeros((len(self.rows), len(self.labels), len(self.labels) + 1))
         """Of each image."""
         for confusion, row in zip(self.confusions, self.rows, strict=True):
@@ -275,7 +286,7 @@ class Counts:
         known = np.isfinite(self._contours)
         with np.errstate(invalid="ignore"):  # a draw without any contour
             contours = weights @ np.where(known, self._contours, 0) / (weights @ known)
-        return metrics(np.tensordot(weights, self.confusions, 1)) | {"boundary": contours}
+        return metrics(np.tensordot(weights, self.confusions, 1), self.counted) | {"boundary": contours}
 
     @cached_property
     def drawn(self) -> dict[str, np.ndarray]:
@@ -283,7 +294,7 @@ class Counts:
         return self.metrics(draw_images(len(self)))
 
     def by_class(self) -> dict[str, dict[str, float]]:
-        """`pixels`, `IoU` and `boundary F` of every class that has pixels."""
+        """`pixels`, `IoU` and `boundary F` of every class that counts and has pixels."""
         total = self.confusions.sum(axis=0)
         return {
             name: {
@@ -292,8 +303,15 @@ class Counts:
                 "boundary F": mean([row["boundary"][name] for row in self.rows if name in row["boundary"]]),
             }
             for place, (name, iou) in enumerate(zip(self.labels, class_ious(total), strict=True))
-            if np.isfinite(iou)
+            if self.counted[place] and np.isfinite(iou)
         }
+
+
+def _marks(mask: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Which pixels are of a class that counts, bool of the mask's shape."""
+    table = np.zeros(256, bool)
+    table[: len(counted)] = counted
+    return table[mask]
 
 
 def band_names() -> list[str]:

@@ -39,15 +39,20 @@ def class_ious(confusion: np.ndarray) -> np.ndarray:
     return _shares(right, np.where(owed > 0, owed + confusion[..., :-1].sum(axis=-2) - right, 0))
 
 
-def metrics(confusion: np.ndarray) -> dict[str, np.ndarray]:
+def metrics(confusion: np.ndarray, counted: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """What confusion matrices come to, float64 (...) each; NaN where there is no pixel.
 
     `mIoU`: the mean of `class_ious` over the classes that the truth has; `accuracy`: the share of right pixels;
     `mean_accuracy`: the same class by class, then the mean.
+
+    Args:
+        counted: bool (classes,), the classes that figures are of; what others' pixels were taken for wrongly still
+            lowers the IoU. None: all.
     """
-    right, owed = _right(confusion), confusion.sum(axis=-1)
+    which = np.ones(confusion.shape[-2], bool) if counted is None else counted
+    ious, right, owed = (x[..., which] for x in (class_ious(confusion), _right(confusion), confusion.sum(axis=-1)))
     return {
-        "mIoU": _mean(class_ious(confusion)),
+        "mIoU": _mean(ious),
         "accuracy": _shares(right.sum(axis=-1), owed.sum(axis=-1)),
         "mean_accuracy": _mean(_shares(right, owed)),
     }

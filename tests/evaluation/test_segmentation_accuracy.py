@@ -123,6 +123,16 @@ def test_only_classes_that_count_are_owed(tmp_path: Path) -> None:
     only = SegmentationAssessment(classes="cat")
     summary = only.summarise(rows_of([RIGHT, HALF], tmp_path / "b", only))
     assert list(summary["classes"]) == ["cat"] and summary["metrics"]["mIoU"] == 0.5
+    mistaken = scene((120, CAT), (120, DOG))
+    summary = only.summarise(rows_of([mistaken], tmp_path / "d", only))
+    assert summary["metrics"]["mIoU"] == 0.5, "a dog that is taken for a cat is an error about cats"
+    assert summary["metrics"]["accuracy"] == 1 and list(summary["classes"]) == ["cat"]
+    both = SegmentationAssessment(shared_classes=True, classes="cat")
+    unknown = scene((120, CAT), (120, DOG), (120, EEL), (120, EEL))
+    assert both.summarise(rows_of([unknown], tmp_path / "e", both))["metrics"]["mIoU"] == 0.5, "eels are not known"
+    dataset = MemoryMasks([mistaken])
+    sample = Sample(mistaken, only.inference(shades, CONFIG, dataset)(mistaken))
+    assert only.pictures(sample, dataset)[3][24, 60, 2] > 200, "and is red"
     with pytest.raises(ValueError, match="class 'cot' is unknown here; like it are 'cat'"):
         rows_of([RIGHT], tmp_path / "c", SegmentationAssessment(classes="cot"))
     with pytest.raises(ValueError, match="tolerance 1.0 is not possible"):
@@ -198,6 +208,7 @@ def report(tmp_path: Path) -> dict:
 
 def test_the_report_tells_classes_confidences_and_confusion(report: dict) -> None:
     text = markdown(report)
+    assert "those that it lacks are left out, where other reports may count them as 0" in text
     assert text.startswith("# Segmentation on memory") and "contours may be off by 0.75 % of the diagonal" in text
     assert "| model | data | mIoU | pixel accuracy | boundary F | GMAC |" in results_table(report)
     assert "+0.0000 ± 0.0000" in text and "## By class: IoU, boundary F" in text
