@@ -20,13 +20,22 @@ NAMED = 12
 
 
 class Shared:
-    """The classes of a model and of a data set, which are the same where they have the same name.
+    """The classes of a model and of a data set, which are the same where they have the same name; where the model knows
+    all the `parts` that the data set's classes have, they are those that its classes are parts of.
 
     `places` is int64 (model's classes,), the place of each in the data set's labels, -1 where it has none. Of the data
     set's classes only those `of_interest`, bool (labels,), count.
     """
 
-    def __init__(self, model: Sequence[str], data: Sequence[str], of_interest: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        model: Sequence[str],
+        data: Sequence[str],
+        of_interest: np.ndarray | None = None,
+        parts: Mapping[str, str] | None = None,
+    ) -> None:
+        if parts and parts.keys() <= set(model):
+            model = [parts.get(name, name) for name in model]
         wanted = np.ones(len(data), bool) if of_interest is None else of_interest
         numbers = {name: place for place, name in enumerate(data) if wanted[place]}
         self.places = np.array([numbers.get(name, -1) if name != UNUSED else -1 for name in model], np.int64)
@@ -52,13 +61,14 @@ class ClassAssessment(Assessment[AnyFrame, Result]):
         shared = self._shared(config, dataset)
         if not shared.known.any():
             raise ValueError(
-                f"{config.name} and {dataset.name} have no class in common; the model knows {_some(shared.strangers)}, "
-                f"the data set {_some(shared.missing)}"
+                f"{config.name} and {dataset.name} have no class in common; the model knows "
+                f"{some_of(shared.strangers)}, the data set {some_of(shared.missing)}"
             )
         return shared
 
     def _shared(self, config: ModelConfig, dataset: Dataset[Any]) -> Shared:
-        return Shared(config.labels, labels_of(dataset), chosen(self.classes, labels_of(dataset)))
+        labels = labels_of(dataset)
+        return Shared(config.labels, labels, chosen(self.classes, labels), parts_of(dataset))
 
     def counted(self, known: np.ndarray, dataset: Dataset[Any]) -> np.ndarray:
         """Which of the data set's classes count, bool (labels,).
@@ -76,9 +86,9 @@ class ClassAssessment(Assessment[AnyFrame, Result]):
         remarks = []
         if shared.missing:
             fate = "left out" if self.shared_classes else "counted as missed (--shared-classes leaves them out)"
-            remarks.append(f"classes that the model does not know, {fate}: {_some(shared.missing)}")
+            remarks.append(f"classes that the model does not know, {fate}: {some_of(shared.missing)}")
         if shared.strangers:
-            remarks.append(f"classes that the data set does not have, not looked for: {_some(shared.strangers)}")
+            remarks.append(f"classes that the data set does not have, not looked for: {some_of(shared.strangers)}")
         return remarks
 
 
@@ -118,6 +128,13 @@ def labels_of(dataset: Dataset[Any]) -> tuple[str, ...]:
     return labels
 
 
-def _some(names: Sequence[str]) -> str:
+def parts_of(dataset: Dataset[Any]) -> Mapping[str, str]:
+    """The finer classes that a data set's are made of, where it says so: see `Coding`."""
+    parts: Mapping[str, str] = getattr(dataset, "parts", {})
+    return parts
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Names as a remark tells them, the first `NAMED`."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return (", ".join(names[:NAMED]) or "none") + more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,20 +15,31 @@ from perception.tasks.labels import UNLABELED
 
 STRANGE = -1
 """The class of values that a mask must not have."""
-WHOLE = np.s_[:, :]
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Window:
+    """The rows and columns that are a photograph, of files of a size = (height, width)."""
+
+    size: tuple[int, int]
+    rows: slice
+    columns: slice
 
 
 @dataclass(frozen=True)
 class Coding:
     """What the values in files of masks mean.
 
-    `classes` is int16 (256,), the class of each value: a place in `labels`, `UNLABELED` or `STRANGE`. `window` are the
-    rows and columns of the files that are a photograph.
+    `classes` is int16 (256,), the class of each value: a place in `labels`, `UNLABELED` or `STRANGE`. `window` is what
+    is used of the files, all where it is None. `parts` are names of finer classes, all of which a model may know in
+    place of `labels`, and of each the label that it is a part of.
     """
 
     labels: tuple[str, ...]
     classes: np.ndarray
-    window: tuple[slice, slice] = WHOLE
+    window: Window | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -36,7 +47,8 @@ class Coding:
         labels: Sequence[str],
         values: Mapping[int, int] | None = None,
         unlabeled: Sequence[int] = (),
-        window: tuple[slice, slice] = WHOLE,
+        window: Window | None = None,
+        parts: Mapping[str, str] | None = None,
     ) -> Coding:
         """The coding with these classes by value (None: values are places in `labels`); 255 and `unlabeled` are none.
 
@@ -49,7 +61,7 @@ class Coding:
         for value, place in (dict(enumerate(range(len(labels)))) if values is None else values).items():
             classes[value] = place
         classes[[*unlabeled, 255]] = UNLABELED
-        return cls(tuple(labels), classes, window)
+        return cls(tuple(labels), classes, window, parts or {})
 
 
 class MaskDataset(Dataset[MaskFrame]):
@@ -58,6 +70,8 @@ class MaskDataset(Dataset[MaskFrame]):
     task: ClassVar[str] = "segmentation"
     labels: tuple[str, ...]
     """Names of the classes, which the values of frames' masks are places in."""
+    parts: Mapping[str, str] = {}
+    """See `Coding`."""
 
 
 class MaskFiles(MaskDataset):
@@ -68,7 +82,8 @@ class MaskFiles(MaskDataset):
     """
 
     def __init__(self, name: str, pairs: Sequence[tuple[Path, Path]], coding: Coding) -> None:
-        self.name, self.coding, self.labels = name, coding, coding.labels
+        self.name, self.coding = name, coding
+        self.labels, self.parts = coding.labels, coding.parts
         self.pairs = tuple(pairs)
 
     def __len__(self) -> int:
@@ -92,9 +107,16 @@ class MaskFiles(MaskDataset):
         if classes.shape != bgr.shape[:2]:
             sizes = [f"{shape[1]}x{shape[0]}" for shape in (bgr.shape, classes.shape)]
             raise ValueError(f"{image} is {sizes[0]} and its mask {sizes[1]}; restore the image that was annotated")
-        window = self.coding.window
-        rgb = cv2.cvtColor(np.ascontiguousarray(bgr[window]), cv2.COLOR_BGR2RGB)
-        return MaskFrame(rgb, np.ascontiguousarray(classes[window]), name=image.stem)
+        if window := self.coding.window:
+            if classes.shape != window.size:
+                raise ValueError(
+                    f"{mask} is {classes.shape[1]}x{classes.shape[0]}, and which part is a photograph is known of "
+                    f"{window.size[1]}x{window.size[0]}; restore the original, or name the classes in labels.txt of "
+                    "its folder, and all of it is used"
+                )
+            bgr, classes = bgr[window.rows, window.columns], classes[window.rows, window.columns]
+        rgb = cv2.cvtColor(np.ascontiguousarray(bgr), cv2.COLOR_BGR2RGB)
+        return MaskFrame(rgb, np.ascontiguousarray(classes), name=image.stem)
 
     def _classes(self, path: Path) -> np.ndarray:
         """The classes in a file, uint8 (height, width)."""
@@ -106,6 +128,11 @@ class MaskFiles(MaskDataset):
                 f"the mask {path} is {values.dtype} of shape {values.shape}; accepted are images of one channel of 8 "
                 "bits that hold the classes' numbers, not their colours or a palette"
             )
+        if bits := _stretched(path):
+            raise ValueError(
+                f"the mask {path} has {bits} bits a pixel, which readers stretch to 8 so that classes change their "
+                "numbers; save it as an image of 8 bits that hold the classes' numbers"
+            )
         seen = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
         if len(strange := seen[self.coding.classes[seen] == STRANGE]):
             raise ValueError(
@@ -113,3 +140,11 @@ class MaskFiles(MaskDataset):
                 f"{len(self.labels)}, nor {UNLABELED} for none; complete the list of names"
             )
         return self.coding.classes.astype(np.uint8)[values]
+
+
+def _stretched(path: Path) -> int:
+    """The bits of a pixel of a PNG file of grey levels, where they are less than 8; 0 of all other files."""
+    with path.open("rb") as file:
+        head = file.read(26)  # signature; length, name, width and height of the first chunk; bits; type of colour
+    grey = head.startswith(SIGNATURE) and head[25] == 0
+    return head[24] if grey and head[24] < 8 else 0

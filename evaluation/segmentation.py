@@ -14,7 +14,15 @@ import numpy as np
 
 from perception.engines.acceptance import Predict
 from perception.evaluation.assessment import Sample
-from perception.evaluation.classes import ClassAssessment, Shared, classes_section, labels_of, which_classes
+from perception.evaluation.classes import (
+    ClassAssessment,
+    Shared,
+    classes_section,
+    labels_of,
+    parts_of,
+    some_of,
+    which_classes,
+)
 from perception.evaluation.frames import Dataset, MaskFrame
 from perception.evaluation.results import DRAWS_TOLD, Row, draw_images, half_width, mean, measured_by_both
 from perception.evaluation.tables import apart, entry_name, figure, interval, percent, table
@@ -92,7 +100,7 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
     ) -> Callable[[MaskFrame], Prediction]:
         """See `Assessment`. What the data set does not have is predicted all the same, and counts as no class."""
         self.shared(config, dataset)  # has to be something
-        shared = Shared(config.labels, labels_of(dataset))  # errors are of all classes
+        shared = Shared(config.labels, labels_of(dataset), parts=parts_of(dataset))  # errors are of all classes
         places = np.full(256, UNLABELED, np.uint8)
         places[: len(shared.places)] = np.where(shared.places < 0, UNLABELED, shared.places)
 
@@ -148,15 +156,22 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
 
     def summary(self, rows: Sequence[Row]) -> dict[str, Any]:
         """`metrics`, see `Counts`; `ci95`: half the width of the middle 95 % of what draws of as many images give;
-        `classes`: of each its pixels, its IoU, and its boundary F-score as a mean over images; `bands`: the share of
+        `classes`: of each its pixels, its IoU, and its boundary F-score as a mean over images; `absent`: names of those
+        that count and have no pixel; `bands`: the share of
         the pixels that each band of confidence has, and of these the share that is right.
         """
         counts = Counts(rows)
         pixels, right = counts.bands
+        classes = counts.by_class()
         return {
             "metrics": {name: float(values[0]) for name, values in counts.metrics().items()},
             "ci95": {name: half_width(values) for name, values in counts.drawn.items()},
-            "classes": counts.by_class(),
+            "classes": classes,
+            "absent": [
+                name
+                for name, counted in zip(counts.labels, counts.counted, strict=True)
+                if counted and name not in classes
+            ],
             "bands": {
                 name: {"pixels": float(pixels[place] / pixels.sum()), "right": float(right[place] / pixels[place])}
                 for place, name in enumerate(band_names())
@@ -194,8 +209,8 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
     def conditions(options: Mapping[str, Any], sequence: bool) -> str:
         """See `Assessment`."""
         return (
-            f"{which_classes(options)}; pixels without one do not count, but what is wrongly taken for a class that does "
-            "counts, too. mIoU: of the pixels of all images together, the mean over the classes that the truth has: "
+            f"{which_classes(options)}; pixels without one do not count, but what is wrongly taken for one that counts "
+            "does. mIoU: of the pixels of all images together, the mean over the classes that the truth has: "
             "those that it lacks are left out, where other reports may count them as 0; accuracy: of the pixels of "
             "classes that count, those that are right; boundary F: contours may be off by "
             f"{percent(options['tolerance'])} of the diagonal (Csurka et al., BMVC 2013), the mean over images of the "
@@ -221,7 +236,10 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
             for entry in entries
         ]
         accuracy = "## Accuracy\n\n" + table(head, lines)
-        return [accuracy, classes_section(entries, "pixels", ("IoU", "boundary F")), _bands_section(entries)]
+        by_class = classes_section(entries, "pixels", ("IoU", "boundary F"))
+        if absent := entries[0]["summary"]["absent"]:
+            by_class += f"\n\nClasses of the data set that no image shows: {some_of(absent)}."
+        return [accuracy, by_class, _bands_section(entries)]
 
     @staticmethod
     def rank(row: Row) -> tuple[float, ...]:

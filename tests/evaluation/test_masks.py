@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -12,9 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perception.evaluation.cityscapes import IDS, Cityscapes
+from perception.evaluation.classes import Shared
 from perception.evaluation.datasets import as_masks, data_hash, find_dataset, open_dataset
 from perception.evaluation.mask_folder import NYU13, MaskFolder
-from perception.evaluation.masks import STRANGE, Coding
+from perception.evaluation.masks import SIGNATURE, STRANGE, Coding
+from perception.evaluation.segmentation import SegmentationAssessment
+from perception.tasks.config import ModelConfig, Output
 from perception.tasks.labels import (
     CAMVID_LABELS,
     CITYSCAPES_LABELS,
@@ -35,7 +41,7 @@ def write_pair(image: Path, mask: Path, values: np.ndarray = MASK) -> None:
     cv2.imwrite(str(mask), values)
 
 
-def write_plain(root: Path, names: str, labels: str = "cat\ndog\neel\n") -> Path:
+def write_plain(root: Path, names: Iterable[str], labels: str = "cat\ndog\neel\n") -> Path:
     for name in names:
         write_pair(root / "images" / f"{name}.jpg", root / "masks" / f"{name}.png")
     (root / "labels.txt").write_text(labels)
@@ -71,6 +77,13 @@ def test_lists_divide_a_plain_folder(tmp_path: Path) -> None:
     assert [held_out.label(0)] == ["b"] and len(held_out) == 1
     training = held_out.training()
     assert training is not None and [training.label(index) for index in range(len(training))] == ["a", "c"]
+    write_plain(tmp_path, ("d.1",))
+    (tmp_path / "val.txt").write_text("d.1\nlost.png\nb\n")
+    listed = open_dataset(tmp_path)
+    assert [listed.label(index) for index in range(len(listed))] == ["b", "d.1", "lost"]
+    assert (listed[1].mask == MASK).all()
+    with pytest.raises(ValueError, match="lost.* is not a readable image; remove or restore it"):
+        listed[2]
 
 
 def test_broken_samples_say_what_is_wrong(tmp_path: Path) -> None:
@@ -93,6 +106,62 @@ def test_broken_samples_say_what_is_wrong(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=said):
             dataset[index]
     assert (dataset[6].mask == MASK).all()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_masks_whose_numbers_readers_stretch_are_refused(bits: int, tmp_path: Path) -> None:
+    """A binary mask's class 1 is read as 255, which is no class."""
+    dataset = open_dataset(write_plain(tmp_path, "a", "ground\nthing\n"))
+    rows = np.packbits(np.tile([[0, 0, 0, 0, 0, 0, 0, 1]], (3, 1)), axis=1)  # eight, four or two pixels
+    header = struct.pack(">IIBBBBB", 8 // bits, 3, bits, 0, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    png = SIGNATURE
+    for name, data in ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b"")):
+        png += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    (tmp_path / "masks" / "a.png").write_bytes(png)
+    assert cv2.imread(str(tmp_path / "masks" / "a.png"), cv2.IMREAD_UNCHANGED).max() in (255, 85, 17)
+    with pytest.raises(ValueError, match=f"a.png has {bits} bits a pixel, which readers stretch to 8"):
+        dataset[0]
+
+
+def test_a_folders_own_names_come_before_those_that_its_name_stands_for(tmp_path: Path) -> None:
+    dataset = as_masks(open_dataset(write_plain(tmp_path / "camvid", "a")))
+    assert dataset.labels == ("cat", "dog", "eel") and dataset.name == "camvid eval"
+    stored = write_plain(tmp_path / "store", "a")
+    (stored / "labels.txt").unlink()
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "camvid").symlink_to(stored)
+    assert as_masks(open_dataset(tmp_path / "links" / "camvid")).labels == CAMVID_LABELS
+    root = write_nyu(tmp_path)
+    (root / "nyu_depth_v2" / "labels.txt").write_text("\n".join(map(str, range(40))))
+    whole = as_masks(find_dataset("nyu", tmp_path, task="segmentation"))
+    assert len(whole.labels) == 40 and whole[0].mask.shape == (480, 640)
+    assert as_masks(find_dataset("nyu:13", tmp_path)).labels == NYU13_LABELS, "what is asked for"
+
+
+def test_a_model_of_39_classes_is_right_about_the_13_that_they_are_parts_of(tmp_path: Path) -> None:
+    write_nyu(tmp_path)
+    dataset = as_masks(find_dataset("nyu:13", tmp_path))
+    shared = Shared(NYU_LABELS, dataset.labels, parts=dataset.parts)
+    assert shared.places.tolist() == list(NYU13) and shared.known.all() and not shared.strangers
+    some = Shared(("lamp", "bed"), dataset.labels, parts=dataset.parts)
+    assert some.places.tolist() == [-1, 0] and some.strangers == ["lamp"], "not all of what is 'objects'"
+    size = (426, 561)
+    outputs = tuple(Output(name, (1, *size), "", "uint8") for name in ("mask", "confidence"))
+    config = ModelConfig("rooms", "segmentation", size, outputs, labels=NYU_LABELS)
+    said = as_masks(find_dataset("nyu", tmp_path, task="segmentation"))[0].mask[None]
+    assessment = SegmentationAssessment()
+    assert not assessment.remarks(config, dataset)
+    scores = assessment.score(lambda _: {"mask": said, "confidence": said}, config, dataset, [dataset[0]])
+    assert scores["mIoU"] == 1.0
+
+
+def test_nyu_of_another_size_is_not_cut(tmp_path: Path) -> None:
+    write_nyu(tmp_path)
+    folder = tmp_path / "nyu_depth_v2" / "eval"
+    write_pair(folder / "rgb" / "0000.jpg", folder / "label" / "0000.png", np.zeros((240, 320), np.uint8))
+    with pytest.raises(ValueError, match="0000.png is 320x240, and which part is a photograph is known of 640x480"):
+        as_masks(find_dataset("nyu", tmp_path, task="segmentation"))[0]
 
 
 def test_a_folder_without_names_is_refused(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def test_the_summary_is_of_all_pixels_together(tmp_path: Path) -> None:
     assert {name: one["IoU"] for name, one in summary["classes"].items()} == pytest.approx(
         {"cat": cat, "dog": dog, "eel": 0}
     )
+    assert summary["absent"] == [] and SegmentationAssessment().summarise(rows[:1])["absent"] == ["eel"]
     assert summary["classes"]["eel"]["pixels"] == 1536 and summary["classes"]["dog"]["boundary F"] == pytest.approx(
         2 / 3
     )
@@ -208,6 +209,9 @@ def report(tmp_path: Path) -> dict:
 
 def test_the_report_tells_classes_confidences_and_confusion(report: dict) -> None:
     text = markdown(report)
+    assert "that no image shows" not in text
+    report["entries"][0]["summary"]["absent"] = ["newt"]
+    assert "Classes of the data set that no image shows: newt." in markdown(report)
     assert "those that it lacks are left out, where other reports may count them as 0" in text
     assert text.startswith("# Segmentation on memory") and "contours may be off by 0.75 % of the diagonal" in text
     assert "| model | data | mIoU | pixel accuracy | boundary F | GMAC |" in results_table(report)
