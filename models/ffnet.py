@@ -143,11 +143,6 @@ class FFNet(nn.Module):
         """What tells the classes apart, and means nothing to a network of other classes."""
         return [self.seg[-1]]
 
-    @property
-    def widths(self) -> dict[str, Any]:
-        """What makes a network of the same widths."""
-        return {"encoder": self.encoder.widths}
-
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Of the classes, at the finest level, in either mode."""
         return self.seg(self.up(self.encoder(self.before(x))[-LEVELS:]))
@@ -161,15 +156,16 @@ def classify(logits: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tensor, t
     """Mask and confidence, uint8 (N, *size), of logits (N, C, h, w).
 
     Pixels are told apart at half of `size`, to which the logits are interpolated: at all of it, on a CPU, that would
-    take as long as a small network does. The confidence is computed where the logits are, and then interpolated.
+    take as long as a small network does. There the confidence is the softmax of the class that was chosen, so that it
+    is low along a border, whatever lies on either side.
     """
     height, width = size
     fine = F.interpolate(logits, size=(height // 2, width // 2), mode="bilinear")
-    mask = F.interpolate(fine.argmax(1, keepdim=True).float(), scale_factor=2.0)
+    mask = fine.argmax(1, keepdim=True).float()
     # The largest softmax, without computing the others.
-    largest = 1 / (logits - logits.amax(1, keepdim=True)).exp().sum(1, keepdim=True)
-    confidence = F.interpolate(largest, size=(height, width), mode="bilinear")
-    return tuple(x.squeeze(1).to(torch.uint8) for x in (mask, (255 * confidence).round()))  # type: ignore[return-value]
+    confidence = 1 / (fine - fine.amax(1, keepdim=True)).exp().sum(1, keepdim=True)
+    outputs = (F.interpolate(x, scale_factor=2.0) for x in (mask, (255 * confidence).round()))
+    return tuple(x.squeeze(1).to(torch.uint8) for x in outputs)  # type: ignore[return-value]
 
 
 def _configure(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig:
@@ -220,12 +216,11 @@ def _register_published(name: str, size: tuple[int, int], listed: bool = False) 
 
 
 def _register_on(name: str, encoder: str, heads: tuple[str, str] = ("small", "small")) -> None:
-    """Register a network on an encoder; its builder takes `labels`, names of classes, and `widths`."""
+    """Register a network on an encoder; its builder takes `labels`, names of classes."""
     entry = find_encoder(encoder)
 
-    def build(labels: Sequence[str] = CITYSCAPES_LABELS, widths: Mapping[str, Any] | None = None) -> FFNet:
-        options = {"widths": widths["encoder"]} if widths else {}
-        return FFNet(entry.build(**options), *heads, len(labels))
+    def build(labels: Sequence[str] = CITYSCAPES_LABELS) -> FFNet:
+        return FFNet(entry.build(), *heads, len(labels))
 
     register_model(_config(name, (360, 480), entry.mean, entry.std), _configure)(build)
 

@@ -45,6 +45,8 @@ BLOCKS: Mapping[str, tuple[int, ...]] = {
 }  # fmt: skip
 """Blocks of each stage."""
 BOTTLENECKS = ("50", "101")
+LEVELS = 4
+"""Of features."""
 EXPANSION = 4
 """Of a bottleneck: its output over its width."""
 
@@ -88,11 +90,13 @@ class ResNet(nn.Module):
     def __init__(self, name: str, deeper: bool = False) -> None:
         super().__init__()
         suffix = re.sub(r"\d+", "", name)
-        if name not in BLOCKS or (deeper and len(BLOCKS[name]) < 4):
+        if name not in BLOCKS:
             raise ValueError(f"no residual network is called {name!r}; accepted: {', '.join(BLOCKS)}")
+        if deeper and len(BLOCKS[name]) < LEVELS:
+            raise ValueError(f"the narrow network {name} has no deeper form; its first level is the stem's")
         family, bottleneck = FAMILIES[suffix], name in BOTTLENECKS
         self.stem, inputs = _stem(family.stem)
-        channels = [inputs] if len(family.widths) < 4 else []
+        channels = [inputs] if len(family.widths) < LEVELS else []
         strides = [2] * len(family.widths)
         if not channels and not deeper:
             strides[0] = 1
@@ -108,7 +112,7 @@ class ResNet(nn.Module):
         features = [self.stem(x)]
         for stage in self.stages:
             features.append(stage(features[-1]))
-        return tuple(features[-4:])
+        return tuple(features[-LEVELS:])
 
 
 def _stem(layers: Sequence[tuple[int, int]]) -> tuple[nn.Sequential, int]:
