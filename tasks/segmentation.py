@@ -20,6 +20,10 @@ ACCURACY_DROPS: Mapping[str, float] = {"fp32": 0.001, "fp16": 0.003, "bf16": 0.0
 """Largest accepted loss of mIoU against the float32 definition, over a data set."""
 
 
+TIED = 0.2
+"""What a pixel counts at least in `disagreement` where two engines say different classes: rounding decides few."""
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """The class of every pixel of an image.
@@ -76,14 +80,16 @@ def disagreement(
     Where both name the same class, that is the difference of their confidences. Where one says k with confidence c, and
     the other says something else with confidence d, the other gives k no more than d and no more than 1 - d: so
     c - min(d, 1 - d) has moved, or as much seen from the other side. A pixel that changes from one sure class to
-    another counts in full; one where two classes are as good as tied, and rounding decides, counts for almost nothing.
+    another counts in full; one where two classes are as good as tied, and rounding decides, for `TIED` of its
+    confidence, so that a network that is sure of nothing cannot hide wrong masks.
     """
     if any(reference[name].shape != candidate[name].shape for name in ("mask", "confidence")):
         return float("inf")
     c, d = (side["confidence"].astype(np.float32) / 255 for side in (reference, candidate))
     moved = np.maximum(c - np.minimum(d, 1 - d), d - np.minimum(c, 1 - c))
-    apart = np.where(reference["mask"] == candidate["mask"], np.abs(c - d), moved)
-    return float(apart.sum() / max(float(np.maximum(c, d).sum()), 1.0))
+    most = np.maximum(c, d)
+    apart = np.where(reference["mask"] == candidate["mask"], np.abs(c - d), np.maximum(moved, TIED * most))
+    return float(apart.sum() / max(float(most.sum()), 1.0))
 
 
 def colorize(mask: np.ndarray, colors: np.ndarray) -> np.ndarray:

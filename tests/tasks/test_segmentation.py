@@ -99,8 +99,9 @@ def test_disagreement() -> None:
     assert apart((1, 200), (1, 200)) == 0
     assert apart((1, 200), (1, 190)) == pytest.approx(10 / 200)
     assert apart((1, 255), (2, 255)) == 1
-    assert apart((1, 130), (2, 130)) == pytest.approx(5 / 130, rel=1e-5)  # 0.51 to 0.49 became 0.49 to 0.51: a tie
-    assert apart((1, 60), (2, 60)) == 0  # among many classes both may have had as much before
+    assert apart((1, 200), (2, 200)) == pytest.approx(145 / 200)
+    assert apart((1, 130), (2, 130)) == pytest.approx(task.TIED)  # 0.51 to 0.49 became 0.49 to 0.51
+    assert apart((1, 60), (2, 60)) == pytest.approx(task.TIED)  # among many classes both may have had as much before
     assert apart((1, 60), (2, 250)) == apart((2, 250), (1, 60)) == pytest.approx(190 / 250)
     assert apart((0, 0), (0, 0)) == 0
     small = outputs(np.zeros((2, 2)))
@@ -110,6 +111,19 @@ def test_disagreement() -> None:
 def test_disagreement_counts_pixels_alike() -> None:
     reference, candidate = outputs(np.zeros((4, 6))), outputs(np.repeat([[0, 0, 0, 0, 0, 1]], 4, 0))
     assert task.disagreement(reference, candidate, config()) == pytest.approx(1 / 6)
+
+
+def test_wrong_masks_are_found_however_unsure_they_are() -> None:
+    """As of an engine that mixes up the classes of a network that is sure of none."""
+    rng = np.random.default_rng(0)
+    mask, unsure = rng.integers(0, 3, (40, 60)), rng.integers(0, 127, (40, 60))
+    reference = outputs(mask) | {"confidence": unsure.astype(np.uint8)[None]}
+    found = task.disagreement(reference, reference | {"mask": outputs((mask + 1) % 3)["mask"]}, config())
+    assert found > 2 * task.PARITY_BOUNDS["int8"]
+    few = mask.copy()
+    few[::20, ::20] = (few[::20, ::20] + 1) % 3  # 6 of 2400 pixels are tied, and rounded otherwise
+    found = task.disagreement(reference, reference | {"mask": outputs(few)["mask"]}, config())
+    assert 0 < found < task.PARITY_BOUNDS["fp32"]
 
 
 @given(st.integers(0, 255), st.integers(0, 255), st.booleans())
