@@ -17,7 +17,7 @@ from perception.tasks.labels import UNLABELED
 from perception.training.data import View, stack_images, vary_color
 
 MEMORY = 4 << 30
-"""Bytes of decoded frames that are kept; the rest is read from disk whenever it is drawn."""
+"""Bytes of decoded frames that are kept, of all sources; the rest is read from disk whenever it is drawn."""
 NEIGHBOURS = 8
 """Frames in a row that are held out together: the next frame of a video shows what the last one did."""
 LEAST = 20
@@ -132,7 +132,7 @@ def paste(frame: MaskFrame, other: MaskFrame, place: int, rng: np.random.Generat
 class Frames(Sequence[MaskFrame]):
     """Some frames of a data set, their masks in the network's classes; in memory as far as `memory` bytes reach.
 
-    `pixels` is int64 (frames, classes): how many pixels of each class a frame has.
+    `pixels` is int64 (frames, classes): how many pixels of each class a frame has. `spare` are the bytes that are left.
 
     Args:
         chosen: numbers of the frames.
@@ -153,9 +153,12 @@ class Frames(Sequence[MaskFrame]):
         for index in tqdm(range(len(chosen)), desc=f"read {dataset.name}"):
             frame = self[index]
             self.pixels[index] = np.bincount(frame.mask.ravel(), minlength=256)[:classes]
-            memory -= frame.rgb.nbytes + frame.mask.nbytes
-            if memory >= 0:
-                self._kept[index] = frame
+            size = frame.rgb.nbytes + frame.mask.nbytes
+            if size > memory:
+                memory = 0  # the first frames are kept
+                continue
+            self._kept[index], memory = frame, memory - size
+        self.spare = memory
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -168,8 +171,17 @@ class Frames(Sequence[MaskFrame]):
 
 
 def hold_out(count: int, parts: int) -> tuple[list[int], list[int]]:
-    """Numbers of frames to train on and of those that are held out: one of every `parts` runs of neighbours."""
+    """Numbers of frames to train on and of those that are held out: one of every `parts` runs of neighbours.
+
+    Raises:
+        ValueError: too few frames for one to be held out.
+    """
     held = [index for index in range(count) if index // NEIGHBOURS % parts == parts // 2]
+    if not held:
+        raise ValueError(
+            f"of {count} frames none are held out, since that is done by runs of {NEIGHBOURS}, one of {parts}; take "
+            f"{NEIGHBOURS * (parts // 2) + 1} frames or more, or lower hold_out"
+        )
     return sorted(set(range(count)) - set(held)), held
 
 
@@ -179,6 +191,10 @@ class MaskMixture:
     Args:
         shares: each source's in a batch.
         pasted: classes of which what a frame shows may be laid over others.
+
+    Raises:
+        ValueError: a class that is to be pasted, and that no frame shows enough of (the message has its place in the
+            recipe's labels); no class at all.
     """
 
     def __init__(self, sources: Sequence[Frames], shares: Sequence[float], pasted: Sequence[int] = ()) -> None:
@@ -196,6 +212,9 @@ class MaskMixture:
             for place in range(sources[0].pixels.shape[1])
         ]
         self._known = [place for place, frames in enumerate(self._showing) if frames]
+        if not self._known or (hidden := sorted(set(self.pasted) - set(self._known))):
+            what = f"of the classes {', '.join(map(str, hidden))}, to be pasted" if self._known else "of any class"
+            raise ValueError(f"no training frame shows {LEAST} pixels {what}; take other data, or paste other classes")
 
     def batch(
         self, step: int, seed: int, count: int, size: tuple[int, int], whole: tuple[int, int], amount: MaskAugmentation

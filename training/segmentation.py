@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ from perception.training.classes import ClassLesson, ClassRecipe, place_classes
 from perception.training.imitation import TeacherInput
 from perception.training.lesson import Forward
 from perception.training.losses import shown
-from perception.training.mask_data import Frames, MaskAugmentation, MaskMixture, hold_out
+from perception.training.mask_data import MEMORY, Frames, MaskAugmentation, MaskMixture, hold_out
 from perception.training.mask_losses import class_weights, cross_entropy, jaccard_loss, teacher_loss
 
 
@@ -71,21 +72,26 @@ class SegmentationRecipe(ClassRecipe):
             raise ValueError("augmentation's paste and the names in pasted belong together; give both or neither")
 
 
-class Teacher:
-    """A trained segmentation network, frozen, in eval mode, with its own normalisation.
+def check_teacher(model: str, labels: tuple[str, ...]) -> ModelConfig:
+    """The config of a network that can teach.
 
     Raises:
         ValueError: no segmentation network, one without weights, or one for other classes.
     """
+    config = model_config(model)
+    if config.task != "segmentation" or not config.weights or config.labels != labels:
+        raise ValueError(
+            f"{model} cannot teach: it is for {config.task}, weights {config.weights!r}, classes "
+            f"{', '.join(config.labels)}; name a trained segmentation network with the recipe's labels"
+        )
+    return config
+
+
+class Teacher:
+    """A trained segmentation network, frozen, in eval mode, with its own normalisation; see `check_teacher`."""
 
     def __init__(self, model: str, labels: tuple[str, ...]) -> None:
-        self.config = model_config(model)
-        if self.config.task != "segmentation" or not self.config.weights or self.config.labels != labels:
-            raise ValueError(
-                f"{model} cannot teach: it is for {self.config.task}, weights {self.config.weights!r}, classes "
-                f"{', '.join(self.config.labels)}; name a trained segmentation network with the recipe's labels"
-            )
-        self.normalize = TeacherInput(self.config)
+        self.normalize = TeacherInput(check_teacher(model, labels))
         self.network = create_model(model).requires_grad_(False)
 
     @torch.no_grad()
@@ -119,19 +125,24 @@ class SegmentationLesson(ClassLesson[SegmentationRecipe]):
 
     @classmethod
     def open(cls, recipe: SegmentationRecipe, data: Path, out: Path) -> SegmentationLesson:
-        evaluation, measured = as_masks(open_dataset(data / recipe.evaluate, "eval", task="segmentation")), None
-        place_classes(evaluation, recipe, UNLABELED)
-        sources = []
+        final = as_masks(open_dataset(data / recipe.evaluate, "eval", task="segmentation"))
+        place_classes(final, recipe, UNLABELED)
+        evaluation, measured = final, None
+        if recipe.teacher:
+            check_teacher(recipe.teacher, recipe.labels)
+        sources, memory = [], MEMORY
         for number, source in enumerate(recipe.sources):
             dataset = as_masks(open_dataset(data / source.path, source.split, task="segmentation"))
             places = place_classes(dataset, recipe, UNLABELED)
+            _check_apart(dataset, final)
             chosen = list(range(len(dataset)))
             if recipe.hold_out and not number:
                 chosen, measured = hold_out(len(dataset), recipe.hold_out)
                 evaluation = dataset
-            else:
-                _check_apart(dataset, evaluation)
-            sources.append(Frames(dataset, chosen, places, len(recipe.labels)))
+            elif measured is not None:
+                _check_apart(dataset, evaluation, measured)
+            sources.append(Frames(dataset, chosen, places, len(recipe.labels), memory))
+            memory = sources[-1].spare
         pasted = [recipe.labels.index(name) for name in recipe.pasted]
         mixture = MaskMixture(sources, [source.share for source in recipe.sources], pasted)
         return cls(recipe, mixture, evaluation, measured)
@@ -190,8 +201,13 @@ class SegmentationLesson(ClassLesson[SegmentationRecipe]):
 LESSON = SegmentationLesson
 
 
-def _check_apart(dataset: MaskDataset, evaluation: MaskDataset) -> None:
-    """Refuse to train on what is measured in the end."""
-    measured = {path for index in range(len(evaluation)) for path in evaluation.files(index)[:1]}
-    if any(measured.intersection(dataset.files(index)[:1]) for index in range(len(dataset))):
-        raise ValueError(f"{dataset.name} would be trained on, and is measured in the end; give the folder splits")
+def _check_apart(dataset: MaskDataset, evaluation: MaskDataset, chosen: Sequence[int] | None = None) -> None:
+    """Refuse to train on what is measured: all that evaluation has, or the chosen ones of it."""
+    places = range(len(evaluation)) if chosen is None else chosen
+    measured = {path.resolve() for index in places for path in evaluation.files(index)[:1]}
+    seen = (path.resolve() for index in range(len(dataset)) for path in dataset.files(index)[:1])
+    if any(path in measured for path in seen):
+        what = "is measured in the end; give the folder splits"
+        if chosen is not None:
+            what = f"has frames of {evaluation.name} that are held out; leave this source out, or hold_out"
+        raise ValueError(f"{dataset.name} would be trained on, and {what}")

@@ -146,6 +146,29 @@ def test_data_that_does_not_fit_is_refused(shapes: Path) -> None:
         SegmentationLesson.open(small_recipe(), shapes, shapes)
 
 
+def test_what_is_held_out_is_in_no_other_source(tmp_path: Path) -> None:
+    shapes, own, final = write_shapes(tmp_path, train=24), Source("."), Source(".", split="eval")
+    for sources, said in (
+        ((own, own), "has frames of .* train that are held out; leave this source out"),
+        ((own, final), "eval would be trained on, and is measured in the end"),
+        ((final,), "eval would be trained on, and is measured in the end"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            SegmentationLesson.open(small_recipe(hold_out=3, sources=sources), shapes, shapes)
+
+
+def test_a_teacher_that_does_not_fit_is_refused_before_training(shapes: Path) -> None:
+    with pytest.raises(ValueError, match="ffnet_mobilenet_v2 cannot teach: it is for segmentation, weights ''"):
+        SegmentationLesson.open(small_recipe(teacher=MODEL), shapes, shapes)
+
+
+def test_sources_share_one_memory(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = 4 * 64 * 64
+    monkeypatch.setattr("perception.training.segmentation.MEMORY", 11 * frame)
+    lesson = SegmentationLesson.open(small_recipe(sources=(Source("."), Source("."))), shapes, shapes)
+    assert [source.spare for source in lesson.mixture.sources] == [3 * frame, 0]
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
