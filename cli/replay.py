@@ -77,14 +77,20 @@ def run_replay(args: argparse.Namespace) -> int:
 
 
 def _pipeline(name: str) -> tuple[str, str]:
-    """The executable of a pipeline's node with a model, and that model."""
+    """The executable of a pipeline's first node with a model, and that model."""
+    found = _nodes(name)
+    if not found:
+        raise ValueError(f"{name} runs no model, so there is nothing to replay")
+    return found[0]
+
+
+def _nodes(name: str) -> list[tuple[str, str]]:
+    """Executables of a pipeline's nodes with a model, and the models, as far as they run without any argument."""
     from perception.nodes.pipeline import load_pipeline
 
     pipeline = load_pipeline(name)
-    for node in pipeline.nodes(pipeline.read({})):
-        if "model" in node.parameters:
-            return node.executable, str(node.parameters["model"])
-    raise ValueError(f"{name} runs no model, so there is nothing to replay")
+    nodes = pipeline.nodes(pipeline.read({}))
+    return [(node.executable, str(node.parameters["model"])) for node in nodes if "model" in node.parameters]
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -99,6 +105,11 @@ def _run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     parameters = {name: getattr(args, name) for name in ("model", "target", "precision", "threads")}
     print(f"replaying {args.input} through {args.model} on real ROS topics; the nodes' logs are in {args.out / 'log'}")
+    if others := [other for other, _ in _nodes(args.pipeline)[1:]]:
+        print(
+            f"of {args.pipeline} this is {executable} alone, without {', '.join(others)}; `perception run` and "
+            "`perception bench` run all of it"
+        )
     with tqdm(total=args.frames, unit="frame") as bar:
 
         def progress(done: int, total: int) -> None:

@@ -18,9 +18,12 @@ from perception.nodes.session import Observer
 from perception.nodes.vision import LATCHED
 from perception.tasks import depth, enhancement
 from perception.tasks.image import Image, to_color
+from perception.tasks.labels import UNLABELED
 from perception.tasks.messages import stamp_of
 
 NAMESPACE = "/perception"
+NO_CLASS, NAMELESS = "no class", "ids without a name"
+"""Of pixels in figures."""
 RECENT = 8
 """Images of a topic that are kept for the picture."""
 
@@ -165,11 +168,12 @@ class SegmentationObserver(ResultObserver):
         self._names = {entry.class_id: entry.class_name for entry in message.class_map}
 
     def report(self) -> dict[str, Any]:
-        """The share of each class in the pixels of all images."""
-        ranked = sorted(np.flatnonzero(self.pixels), key=lambda number: -self.pixels[number])
-        total = max(int(self.pixels.sum()), 1)
-        names = [self._names.get(int(number), "no class") for number in ranked]
-        return {"classes": {name: float(self.pixels[n] / total) for name, n in zip(names, ranked, strict=True)}}
+        """The share of each class in the pixels of all images; ids that have no name count together."""
+        total, shares = max(int(self.pixels.sum()), 1), Counter[str]()
+        for number in map(int, np.flatnonzero(self.pixels)):
+            name = self._names.get(number, NO_CLASS if number == UNLABELED else NAMELESS)
+            shares[name] += self.pixels[number] / total
+        return {"classes": {name: float(share) for name, share in shares.most_common()}}
 
 
 OBSERVERS: dict[str, type[ResultObserver]] = {

@@ -15,14 +15,20 @@ pytest.importorskip("torch", reason="torch is not installed; the engine under te
 from detecting import build_extents
 from detecting import scene as picture_of
 from segmenting import build_brightest
+from std_msgs.msg import Header
+from vision_msgs.msg import LabelInfo, VisionClass
 
 from perception import engines
 from perception.cli import replay as cli_replay
 from perception.cli.main import main
 from perception.evaluation.rgbd_folder import RGBDWriter
+from perception.nodes.convert import image_to_message
+from perception.nodes.replay import Replay
+from perception.nodes.replay_observers import SegmentationObserver
 from perception.nodes.session import Observer, Session, SessionError
 from perception.tasks import resources
 from perception.tasks.geometry import Camera
+from perception.tasks.image import Image
 
 FRAMES = 32
 
@@ -156,3 +162,28 @@ def test_session_leaves_no_process(tmp_path: Path, scene: Path) -> None:
         session.wait(lambda: session.observer.diagnostics.get("/image_source_node"), 20, "diagnostics")
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_shares_of_classes_sum_ids_without_a_name(ros: None) -> None:
+    observer = SegmentationObserver()
+    try:
+        observer._on_labels(LabelInfo(class_map=[VisionClass(class_id=1, class_name="floor")]))
+        mask = np.array([[1, 1, 1, 1, 7, 8, 9, 255]], np.uint8)
+        observer.keep(image_to_message(Image(mask, "mono8"), Header()))
+        expected = {"floor": 0.5, "ids without a name": 0.375, "no class": 0.125}
+        assert observer.report()["classes"] == pytest.approx(expected)
+    finally:
+        observer.destroy_node()
+
+
+def test_a_replay_says_which_nodes_of_the_pipeline_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: Replay) -> None:
+        raise ValueError("no nodes here")
+
+    monkeypatch.setattr(Replay, "run", run)
+    for pipeline, said in (("depth_segmentation_pipeline", True), ("segmentation_pipeline", False)):
+        main(["replay", "anything", "--frames", "1", "--pipeline", pipeline, "--out", str(tmp_path)])
+        words = f"of {pipeline} this is segmentation_node alone, without depth_node"
+        assert (words in capsys.readouterr().out) is said
