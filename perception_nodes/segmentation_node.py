@@ -33,7 +33,7 @@ class SegmentationParameters(ModelParameters):
     )
     colors: str = parameter(
         "",
-        "Colours of classes in the overlay, such as floor: #804080, person: #dc143c; the others have some.",
+        "Colours of classes in the overlay, such as floor=#804080, person=#dc143c; the others have some.",
         live=True,
     )
     overlay_opacity: float = parameter(
@@ -85,6 +85,7 @@ class SegmentationNode(ModelNode):
         assert self.engine
         parameters, config, header = self.parameters, self.engine.config, job.frame.header
         topics: SegmentationOutputs = job.stream.results
+        topics.labels.publish(config.labels, 0.0)  # is silent but for a node that has come to publish there too
         classes, size = chosen(parameters.classes, config.labels), job.fit.source
         out = topics.mask.pixels(size, "mono8"), topics.confidence.pixels(size, "mono8")
         found = task.parse(outputs, job.fit, config, classes, out)

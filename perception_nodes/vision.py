@@ -92,6 +92,7 @@ class LabelsOutput(Output):
     def __init__(self, node: Node, topic: str, qos: QoSProfile = LATCHED) -> None:
         super().__init__(node, topic, qos)
         self._last: tuple[tuple[str, ...], float] | None = None
+        self._alone = True
 
     @property
     def wanted(self) -> bool:
@@ -99,7 +100,16 @@ class LabelsOutput(Output):
         return False
 
     def publish(self, labels: tuple[str, ...], threshold: float) -> None:
-        """Names of classes by number, and the score from which on something is reported, if they have changed."""
+        """Names of classes by number, and the score from which on something is reported, if they have changed.
+
+        Warns, once, where another node publishes such a table there: who reads it would mix them up.
+        """
+        if self._alone and self._node.count_publishers(self.topic) > 1:
+            self._alone = False
+            self._node.get_logger().warning(
+                f"another node publishes {self.topic} too, and whoever reads it takes the names of one for those of "
+                "the other; give one of them another topic (labels:=mask/labels of a pipeline, -r labels:=mask/labels)"
+            )
         if self._last != (labels, threshold):
             self._last = labels, threshold
             self._send(labels_to_message(labels, threshold, Header(stamp=self._node.get_clock().now().to_msg())))

@@ -26,16 +26,16 @@ def class_colors(text: str, labels: tuple[str, ...]) -> np.ndarray:
     """`palette` of the labels, some of them replaced; BGR uint8 (labels, 3).
 
     Args:
-        text: "road: #804080, person: #dc143c": names as in `labels`, red, green and blue in hexadecimal.
+        text: "road=#804080, person=#dc143c": names as in `labels`, red, green and blue in hexadecimal.
 
     Raises:
         ValueError: a name that is none of `labels`, or no such colour.
     """
     result = palette(len(labels)).copy()
     for part in filter(None, (part.strip() for part in text.split(","))):
-        name, _, color = (piece.strip() for piece in part.rpartition(":"))
+        name, _, color = (piece.strip() for piece in part.rpartition("="))
         if not re.fullmatch("#[0-9a-fA-F]{6}", color) or not name:
-            raise ValueError(f"{part!r} gives no class a colour; write name: #rrggbb, several separated by commas")
+            raise ValueError(f"{part!r} gives no class a colour; write name=#rrggbb, several separated by commas")
         result[chosen(name, labels)] = list(bytes.fromhex(color[1:]))[::-1]
     result.flags.writeable = False
     return result

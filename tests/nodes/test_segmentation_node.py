@@ -11,11 +11,13 @@ from conftest import FakeEngine, Graph, overrides, wait_until
 from detecting import scene
 from robot import CAMERA, exchange
 from segmenting import LABELS, SegmentationRobot, build_brightest, bytes_of
+from vision_msgs.msg import LabelInfo
 
 from perception.nodes.convert import image_from_message, image_to_message
 from perception.nodes.depth_node import DepthNode
 from perception.nodes.pipeline import load_pipeline
 from perception.nodes.segmentation_node import SegmentationNode
+from perception.nodes.vision import LATCHED
 from perception.tasks.colors import palette
 from perception.tasks.image import Image
 from perception.tasks.labels import UNLABELED
@@ -76,6 +78,20 @@ def test_names_are_latched(graph: Graph, model: str) -> None:
     assert [(entry.class_id, entry.class_name) for entry in robot.labels[0].class_map] == list(enumerate(LABELS))
 
 
+def test_two_tables_on_one_topic_are_warned_of(graph: Graph, model: str) -> None:
+    """As of detection in the same namespace, whichever comes first."""
+    start(graph, model)
+    robot = graph.add(SegmentationRobot("mask"))
+    exchange(graph, robot, picture(), 1)
+    assert not robot.warnings()
+    robot.create_publisher(LabelInfo, "labels", LATCHED)
+    for stamp in (2, 3):
+        exchange(graph, robot, picture(), stamp)
+        wait_until(lambda: robot.warnings(), what="the warning")
+    (said,) = robot.warnings()
+    assert "another node publishes /robot/labels too" in said and "labels:=mask/labels" in said
+
+
 def test_a_bad_image_is_said_and_survived(graph: Graph, model: str) -> None:
     node = start(graph, model)
     robot = graph.add(SegmentationRobot("mask"))
@@ -98,7 +114,7 @@ def test_classes_colors_and_opacity_change_what_comes_next(graph: Graph, model: 
     assert drawn.encoding == "bgr8"
     expected = image / 2 + palette(3)[bytes_of(before["mask"])] / 2
     assert np.abs(drawn.data - expected).max() <= 1
-    (result,) = robot.set(NAME, together=True, classes="floor, chair", colors="chair: #ff8000", overlay_opacity=1.0)
+    (result,) = robot.set(NAME, together=True, classes="floor, chair", colors="chair=#ff8000", overlay_opacity=1.0)
     assert result.successful, result.reason
     answer = exchange(graph, robot, picture(), 2)
     assert np.array_equal(bytes_of(answer["mask"]), room(CHAIR, UNLABELED))
@@ -111,8 +127,8 @@ def test_classes_colors_and_opacity_change_what_comes_next(graph: Graph, model: 
     ("values", "words"),
     [
         ({"classes": "floor, chairs"}, ("class 'chairs' is unknown here", "like it are 'chair'")),
-        ({"colors": "chairs: #ff8000"}, ("class 'chairs' is unknown here",)),
-        ({"colors": "chair: orange"}, ("'chair: orange' gives no class a colour; write name: #rrggbb",)),
+        ({"colors": "chairs=#ff8000"}, ("class 'chairs' is unknown here",)),
+        ({"colors": "chair=orange"}, ("'chair=orange' gives no class a colour; write name=#rrggbb",)),
         ({"overlay_opacity": 1.5}, ("overlay_opacity",)),
     ],
 )
@@ -179,4 +195,5 @@ def test_what_nobody_reads_is_not_drawn(graph: Graph, model: str, monkeypatch: p
     node = start(graph, model)
     robot = graph.add(SegmentationRobot("mask"))
     exchange(graph, robot, picture(), 1)
+    wait_until(lambda: node.statistics.counts["published"] == 1, what="the frame's end")
     assert node.statistics.counts["failed"] == 0

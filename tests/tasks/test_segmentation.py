@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -132,7 +133,7 @@ def test_no_more_moves_than_there_is(c: int, d: int, same: bool) -> None:
 
 
 def test_pictures_show_classes_and_leave_the_rest() -> None:
-    colors = class_colors("chair: #102030", LABELS)
+    colors = class_colors("chair=#102030", LABELS)
     assert colors[2].tolist() == [0x30, 0x20, 0x10] and (colors[:2] == palette(3)[:2]).all()
     mask = np.array([[0, 2, UNLABELED]], np.uint8)
     assert task.colorize(mask, colors).tolist() == [[colors[0].tolist(), [0x30, 0x20, 0x10], [0, 0, 0]]]
@@ -143,15 +144,22 @@ def test_pictures_show_classes_and_leave_the_rest() -> None:
     assert (image == 100).all()
 
 
-@pytest.mark.parametrize("text", ["chair", "chair: red", "#102030", "chair #102030", ": #102030", "chair: #1020301"])
+@pytest.mark.parametrize("text", ["chair", "chair=red", "#102030", "chair: #102030", "=#102030", "chair = #1020301"])
 def test_what_is_no_color_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match="gives no class a colour; write name: #rrggbb"):
+    with pytest.raises(ValueError, match="gives no class a colour; write name=#rrggbb"):
         class_colors(text, LABELS)
 
 
 def test_colors_of_unknown_classes_are_refused() -> None:
     with pytest.raises(ValueError, match="class 'chairs' is unknown here; like it are 'chair'"):
-        class_colors("floor: #000000, chairs: #102030", LABELS)
+        class_colors("floor=#000000, chairs = #102030", LABELS)
+
+
+@pytest.mark.parametrize("rule", ["colors:=floor=#804080, chair=#dc143c", "colors:=chair=#dc143c"])
+def test_colors_are_one_text_on_a_command_line(rule: str) -> None:
+    """ROS reads the values of parameters there as YAML, in which "chair: #dc143c" is a table with a comment."""
+    text = yaml.safe_load(rule.partition(":=")[2])
+    assert class_colors(text, LABELS)[2].tolist() == [0x3C, 0x14, 0xDC]
 
 
 def test_colors_differ() -> None:
