@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 Row = dict[str, Any]
-FORMAT = 4
+FORMAT = 5
 """Raised when a row's content changes its meaning, so that older files are not continued."""
 
 DRAWS = 200
