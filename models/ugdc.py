@@ -27,6 +27,8 @@ PATCH = 5
 """Side of the patches, in pixels of a map, that each give one kernel."""
 DROPPED = 0.2
 """How often a sample goes round a dynamic convolution in training."""
+GREY, MOST = 0.18, 256.0
+"""Mean light of an exposed image before training, that of middle grey; and by how much light grows at most."""
 Size = tuple[int, int]
 
 
@@ -122,15 +124,36 @@ class UGDC(nn.Module):
         return self.last(x)
 
 
+class Exposure(nn.Module):
+    """An automatic exposure: all light of an image grows by one factor, to a mean that is learned, clipped at white.
+
+    Shapes: an image (N, 3, H, W) in [0, 1], in sRGB, to the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.light = nn.Parameter(torch.tensor(GREY))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        light = torch.where(image < 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)  # IEC 61966-2-1
+        gain = self.light / light.mean((1, 2, 3), keepdim=True).clamp(min=1e-5)
+        light = (light * gain.clamp(1.0, MOST)).clamp(max=1.0)
+        curve = 1.055 * light.clamp(min=1e-6) ** (1 / 2.4) - 0.055
+        return torch.where(light < 0.0031308, 12.92 * light, curve)
+
+
 class Enhancer(nn.Module):
     """What is registered: a predicting network and, behind it, an enhancing one of half the width; or the first alone.
+
+    With `exposes` the predicting network sees the image after an `Exposure`, and says what is to be added to that.
 
     Shapes: (N, 3, H, W), normalised, to the image (N, 3, H, W) in [0, 1]; in train mode to all `steps`.
     """
 
-    def __init__(self, width: int, size: Size, refines: bool = True) -> None:
+    def __init__(self, width: int, size: Size, refines: bool = True, exposes: bool = False) -> None:
         super().__init__()
         self.width = width
+        self.expose = Exposure() if exposes else None
         self.predict = UGDC(width, size)
         self.enhance = UGDC(width // 2, size) if refines else None
         self.mean: torch.Tensor
@@ -140,7 +163,11 @@ class Enhancer(nn.Module):
 
     def steps(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The coarse image and, with an enhancing network, the final one: normalised as x is, and not clamped."""
-        coarse = self.predict(x)
+        if self.expose is None:
+            coarse = self.predict(x)
+        else:
+            exposed = (self.expose((x * self.std + self.mean).clamp(0.0, 1.0)) - self.mean) / self.std
+            coarse = exposed + self.predict(exposed)
         return (coarse,) if self.enhance is None else (coarse, coarse - self.enhance(coarse))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
@@ -148,9 +175,9 @@ class Enhancer(nn.Module):
         return steps if self.training else (steps[-1] * self.std + self.mean).clamp(0, 1)
 
 
-def _register(name: str, width: int, size: Size) -> None:
-    """Register a network under `name`; its builder takes the size that it is for, `width`, and `refines`, without which
-    it has the predicting network alone: so is a troublemaker built."""
+def _register(name: str, width: int, size: Size, exposes: bool = False) -> None:
+    """Register a network under `name`; its builder takes the size that it is for, `width`, `refines`, without which it
+    has the predicting network alone, and `exposes`. A troublemaker is built without both."""
     config = ModelConfig(
         name=name, task="enhancement", input_size=size, outputs=(), mean=MEAN, std=STD, interpolation="area",
         size_divisor=16 * PATCH,
@@ -159,8 +186,8 @@ def _register(name: str, width: int, size: Size) -> None:
     def configure(config: ModelConfig, _options: Mapping[str, Any]) -> ModelConfig:
         return config.replace(outputs=(Output("enhanced", (1, 3, *config.input_size), "intensity"),))
 
-    def build(input_size: Size, width: int = width, refines: bool = True) -> Enhancer:
-        return Enhancer(width, input_size, refines)
+    def build(input_size: Size, width: int = width, refines: bool = True, exposes: bool = exposes) -> Enhancer:
+        return Enhancer(width, input_size, refines, exposes)
 
     register_model(config, configure, sized=True)(build)
 
@@ -168,4 +195,4 @@ def _register(name: str, width: int, size: Size) -> None:
 # As published: 17,584,711 and 4,722,983 parameters of PM and EM.
 _register("ugdc", 64, (400, 640))
 # For robots: what a camera sees beyond this size comes back from its own image, see `perception.tasks.enhancement`.
-_register("ugdc_compact", 16, (160, 240))
+_register("ugdc_compact", 16, (160, 240), exposes=True)

@@ -159,7 +159,7 @@ class EnhancementLesson(Lesson[EnhancementRecipe]):
 
     def options(self) -> dict[str, Any]:
         width = {"width": self.recipe.width} if self.recipe.width else {}
-        return width | ({"refines": False} if self.recipe.darkens else {})
+        return width | ({"refines": False, "exposes": False} if self.recipe.darkens else {})
 
     def config(self) -> ModelConfig:
         return model_config(self.recipe.model, self.recipe.size, **self.options())
@@ -217,7 +217,8 @@ def _make(model: nn.Module, size: tuple[int, int]) -> str:
     """What sets networks apart, as a message tells it."""
     if not isinstance(model, Enhancer):
         return "another kind"
-    return f"size {size[0]}x{size[1]}, width {model.width} and refines {model.enhance is not None}"
+    parts = f"refines {model.enhance is not None}, exposes {model.expose is not None}"
+    return f"size {size[0]}x{size[1]}, width {model.width}, {parts}"
 
 
 def _pairs(path: Path, split: str) -> PairDataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed; models are defined in it")
@@ -12,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from perception.models import count_macs, count_parameters, create_model, model_config  # noqa: E402
 from perception.models.layers import DropPath  # noqa: E402
-from perception.models.ugdc import UGDC, GlobalDynamicConvolution  # noqa: E402
+from perception.models.ugdc import UGDC, Exposure, GlobalDynamicConvolution  # noqa: E402
+from perception.tasks.image import to_light, to_signal  # noqa: E402
 
 FULL, SMALL = (400, 640), (160, 240)
 COUNTS = {(64, FULL): 17_584_711, (32, FULL): 4_722_983, (64, SMALL): 16_644_679, (32, SMALL): 4_252_967}
@@ -81,7 +83,7 @@ def test_drop_path_drops_whole_samples_in_training_only() -> None:
 
 def test_what_is_enhanced_is_subtracted_in_normalised_space() -> None:
     torch.manual_seed(0)
-    model = create_model("ugdc_compact", pretrained=False, input_size=(80, 80))
+    model = create_model("ugdc_compact", pretrained=False, input_size=(80, 80), exposes=False)
     x = torch.randn(1, 3, 80, 80)
     coarse, final = model.steps(x)
     torch.testing.assert_close(coarse, model.predict(x))
@@ -90,6 +92,38 @@ def test_what_is_enhanced_is_subtracted_in_normalised_space() -> None:
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (config.mean, config.std))
     torch.testing.assert_close(model(x), (final * std + mean).clamp(0, 1))
     assert [step.shape for step in model.train()(x)] == [x.shape] * 2
+
+
+def test_an_exposure_takes_dim_light_to_the_mean_that_it_learned() -> None:
+    """As in `perception.tasks.darkening`, whose curve it is; a bright image stays, and so does a black one."""
+    expose = Exposure()
+    levels = np.random.default_rng(0).integers(0, 40, (2, 3, 20, 30), np.uint8)
+    image = torch.from_numpy(levels).float() / 255
+    exposed = expose(image)
+    for one, before in zip(exposed.detach().numpy(), image.numpy(), strict=True):
+        gain = 0.18 / to_light(before).mean()
+        assert one == pytest.approx(to_signal(np.minimum(to_light(before) * gain, 1)), abs=1e-5)
+    assert exposed.max() < 1 and to_light(exposed.detach().numpy()).mean() == pytest.approx(0.18, rel=1e-4)
+    exposed.mean().backward()
+    assert expose.light.grad > 0
+    bright = torch.full((1, 3, 4, 4), 0.7)
+    torch.testing.assert_close(expose(bright), bright)
+    assert (expose(torch.zeros(1, 3, 4, 4)) == 0).all()
+    faint = torch.full((1, 3, 4, 4), 1 / 255)
+    assert to_light(expose(faint).detach().numpy()).max() == pytest.approx(min(0.18, 256 / 255 / 12.92), rel=1e-3)
+
+
+def test_the_compact_network_says_what_an_exposure_leaves() -> None:
+    torch.manual_seed(0)
+    model = create_model("ugdc_compact", pretrained=False, input_size=(80, 80))
+    mean, std = model.mean, model.std
+    image = torch.rand(1, 3, 80, 80) * 0.1
+    exposed = (model.expose(image) - mean) / std
+    coarse, final = model.steps((image - mean) / std)
+    torch.testing.assert_close(coarse, exposed + model.predict(exposed), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(final, coarse - model.enhance(coarse))
+    with torch.device("meta"):
+        assert create_model("ugdc", pretrained=False).expose is None, "as published"
 
 
 def test_the_troublemaker_is_the_predicting_network_alone() -> None:

@@ -138,7 +138,9 @@ def test_a_troublemaker_learns_from_bright_to_dark(data: Path) -> None:
     images, targets, _ = lesson.batch(0)
     assert images.float().mean() > 3 * targets.float().mean()
     assert lesson.sample(SIZE).float().mean() > 60
-    assert lesson.build().enhance is None and lesson.entry(lesson.build())["options"] == {"width": 4, "refines": False}
+    assert lesson.build().enhance is None and lesson.entry(lesson.build())["options"] == {
+        "width": 4, "refines": False, "exposes": False,
+    }  # fmt: skip
 
 
 def test_a_network_with_shipped_weights_can_be_trained_at_another_size(
@@ -163,7 +165,7 @@ def test_training_goes_on_with_a_network_of_the_same_make(data: Path) -> None:
     others = {"width": 8}, {"darkens": True}, {"stages": (Stage(1, (80, 160), 1),)}
     for fields, said in zip(others, ("width 8", "refines False", "size 80x160"), strict=True):
         lesson = EnhancementLesson.open(changed(weights=weights, **fields), data, data)
-        with pytest.raises(ValueError, match=f"of size 80x80, width 4 and refines True.*{said}"):
+        with pytest.raises(ValueError, match=f"of size 80x80, width 4, refines True, exposes True.*{said}"):
             lesson.go_on(weights)
 
 
