@@ -39,16 +39,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run_demo(args: argparse.Namespace) -> int:
     from perception.cli.main import main
 
-    args.model = args.model or _pipeline(args.pipeline)[1]
+    executable, model = _nodes(args.pipeline)[0]
+    args.model = args.model or model
     choice = ["--target", args.target, "--precision", args.precision]
     if status := main(["engines", "build", args.model, *choice, "--if-needed"]):
         return status
-    args.input = args.input or str(_demonstration(args.pipeline, args.out / "perception_demo_clip"))
+    args.input = args.input or str(_demonstration(executable, args.out / "perception_demo_clip"))
     return _run(args)
 
 
-def _demonstration(pipeline: str, folder: Path) -> Path:
-    """The shipped clip; where the pipeline's images are of another kind, made so in `folder`: dark, for instance."""
+def _demonstration(executable: str, folder: Path) -> Path:
+    """The shipped clip; where the node's images are of another kind, made so in `folder`: dark, for instance."""
     import cv2
     import numpy as np
 
@@ -56,7 +57,7 @@ def _demonstration(pipeline: str, folder: Path) -> Path:
     from perception.tasks import get_task, typical
     from perception.tasks.resources import share
 
-    task = OBSERVERS[_pipeline(pipeline)[0]].task
+    task = OBSERVERS[executable].task
     if not hasattr(get_task(task), "typical"):
         return share("clip")
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,21 +77,20 @@ def run_replay(args: argparse.Namespace) -> int:
     return _run(args)
 
 
-def _pipeline(name: str) -> tuple[str, str]:
-    """The executable of a pipeline's first node with a model, and that model."""
-    found = _nodes(name)
-    if not found:
-        raise ValueError(f"{name} runs no model, so there is nothing to replay")
-    return found[0]
-
-
 def _nodes(name: str) -> list[tuple[str, str]]:
-    """Executables of a pipeline's nodes with a model, and the models, as far as they run without any argument."""
+    """Executables of a pipeline's nodes with a model, and the models, as far as they run without any argument.
+
+    Raises:
+        ValueError: no such pipeline, or one without a model.
+    """
     from perception.nodes.pipeline import load_pipeline
 
     pipeline = load_pipeline(name)
     nodes = pipeline.nodes(pipeline.read({}))
-    return [(node.executable, str(node.parameters["model"])) for node in nodes if "model" in node.parameters]
+    found = [(node.executable, str(node.parameters["model"])) for node in nodes if "model" in node.parameters]
+    if not found:
+        raise ValueError(f"{name} runs no model, so there is nothing to replay")
+    return found
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -99,15 +99,16 @@ def _run(args: argparse.Namespace) -> int:
     from perception.nodes.replay import Replay
     from perception.nodes.session import keep_local, machine
 
-    executable, model = _pipeline(args.pipeline)
+    (executable, model), *others = _nodes(args.pipeline)
     args.model = args.model or model
     keep_local()
     args.out.mkdir(parents=True, exist_ok=True)
     parameters = {name: getattr(args, name) for name in ("model", "target", "precision", "threads")}
     print(f"replaying {args.input} through {args.model} on real ROS topics; the nodes' logs are in {args.out / 'log'}")
-    if others := [other for other, _ in _nodes(args.pipeline)[1:]]:
+    if others:
+        without = ", ".join(other for other, _ in others)
         print(
-            f"of {args.pipeline} this is {executable} alone, without {', '.join(others)}; `perception run` and "
+            f"of {args.pipeline} this is {executable} alone, without {without}; `perception run` and "
             "`perception bench` run all of it"
         )
     with tqdm(total=args.frames, unit="frame") as bar:

@@ -56,7 +56,7 @@ class Residual(nn.Module):
 
     def __init__(self, inputs: int, width: int, stride: int, bottleneck: bool) -> None:
         super().__init__()
-        outputs = width * EXPANSION if bottleneck else width
+        self.outputs = outputs = width * EXPANSION if bottleneck else width
         if bottleneck:
             self.layers = nn.Sequential(
                 convolution(inputs, width, 1, nn.ReLU),
@@ -102,8 +102,10 @@ class ResNet(nn.Module):
             strides[0] = 1
         self.stages = nn.ModuleList()
         for width, blocks, stride in zip(family.widths, BLOCKS[name], strides, strict=True):
-            self.stages.append(_stage(inputs, width, blocks, stride, bottleneck))
-            inputs = width * EXPANSION if bottleneck else width
+            first = Residual(inputs, width, stride, bottleneck)
+            inputs = first.outputs
+            others = (Residual(inputs, width, 1, bottleneck) for _ in range(blocks - 1))
+            self.stages.append(nn.Sequential(first, *others))
             channels.append(inputs)
         self.channels = tuple(channels)
         initialize(self)
@@ -124,9 +126,3 @@ def _stem(layers: Sequence[tuple[int, int]]) -> tuple[nn.Sequential, int]:
         stem.append(convolution(inputs, outputs, 3, nn.ReLU, stride))
         inputs = outputs
     return stem, inputs
-
-
-def _stage(inputs: int, width: int, blocks: int, stride: int, bottleneck: bool) -> nn.Sequential:
-    outputs = width * EXPANSION if bottleneck else width
-    first = Residual(inputs, width, stride, bottleneck)
-    return nn.Sequential(first, *(Residual(outputs, width, 1, bottleneck) for _ in range(blocks - 1)))

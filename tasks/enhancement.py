@@ -70,8 +70,7 @@ def parse(
 
 def _covered(outputs: Mapping[str, np.ndarray], fit: Fit) -> np.ndarray:
     """The part of the network's image that shows the source, (rows, columns, 3)."""
-    rows, columns = fit.window
-    return np.ascontiguousarray(outputs["enhanced"][0, :, rows, columns].transpose(1, 2, 0))
+    return np.ascontiguousarray(fit.covered(outputs["enhanced"][0].transpose(1, 2, 0)))
 
 
 def _guided(bright: np.ndarray, image: np.ndarray, interpolation: str) -> np.ndarray:

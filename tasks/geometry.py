@@ -117,10 +117,10 @@ class Fit:
         return rows, columns
 
     def covered(self, values: np.ndarray) -> np.ndarray:
-        """The part of a map of the network's image, (h, w) of any resolution, that shows the source."""
+        """The part of a map of the network's image, (h, w, ...) of any resolution, that shows the source."""
         rows, columns = (
             slice(part.start * size // length, part.stop * size // length)
-            for part, size, length in zip(self.window, values.shape, self.network, strict=True)
+            for part, size, length in zip(self.window, values.shape[:2], self.network, strict=True)
         )
         return values[rows, columns]
 

@@ -18,8 +18,6 @@ PARITY_BOUNDS: Mapping[str, float] = {"fp32": 0.001, "fp16": 0.005, "bf16": 0.03
 """Largest accepted `disagreement` with the float32 definition, frame by frame."""
 ACCURACY_DROPS: Mapping[str, float] = {"fp32": 0.001, "fp16": 0.003, "bf16": 0.005, "int8": 0.01}
 """Largest accepted loss of mIoU against the float32 definition, over a data set."""
-
-
 TIED = 0.2
 """What a pixel counts at least in `disagreement` where two engines say different classes: rounding decides few."""
 

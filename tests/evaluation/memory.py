@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,19 +15,12 @@ from perception.tasks.geometry import Camera
 CAMERA = Camera(64, 48, 60.0, 60.0, 31.5, 23.5)
 
 
-class MemoryDataset(Dataset[RGBDFrame]):
-    """Frames at hand; a string instead of a frame is a broken sample with that message."""
+class InMemory:
+    """What a data set, the class that follows among the bases, is with frames at hand; a string instead of a frame is a
+    broken sample with that message."""
 
-    name = "memory"
-
-    def __init__(
-        self, samples: Sequence[RGBDFrame | str], sequence: bool = False, training: Dataset[RGBDFrame] | None = None
-    ):
-        self.samples, self._sequence, self._training = samples, sequence, training
-
-    @property
-    def sequence(self) -> bool:
-        return self._sequence
+    def __init__(self, samples: Sequence[Any]) -> None:
+        self.samples = samples
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -37,14 +31,30 @@ class MemoryDataset(Dataset[RGBDFrame]):
     def files(self, index: int) -> tuple[Path, ...]:
         return ()
 
-    def training(self) -> Dataset[RGBDFrame] | None:
-        return self._training
-
-    def __getitem__(self, index: int) -> RGBDFrame:
+    def __getitem__(self, index: int) -> Any:
         sample = self.samples[index]
         if isinstance(sample, str):
             raise ValueError(sample)
         return sample
+
+
+class MemoryDataset(InMemory, Dataset[RGBDFrame]):
+    """Frames at hand, with depth."""
+
+    name = "memory"
+
+    def __init__(
+        self, samples: Sequence[RGBDFrame | str], sequence: bool = False, training: Dataset[RGBDFrame] | None = None
+    ):
+        super().__init__(samples)
+        self._sequence, self._training = sequence, training
+
+    @property
+    def sequence(self) -> bool:
+        return self._sequence
+
+    def training(self) -> Dataset[RGBDFrame] | None:
+        return self._training
 
 
 def flat(depth: float, shade: int = 20, pose: np.ndarray | None = None, camera: Camera | None = CAMERA) -> RGBDFrame:

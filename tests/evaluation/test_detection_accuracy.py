@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from memory import InMemory
 
 pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra `eval`)")
 from perception.evaluation.assessment import Sample, all_assessments, find_assessment
@@ -39,34 +40,12 @@ CONFIG = ModelConfig(
 )
 
 
-class MemoryBoxes(BoxDataset):
-    """Frames at hand; a string instead of a frame is a broken sample with that message."""
-
+class MemoryBoxes(InMemory, BoxDataset):
     name, labels = "boxes in memory", LABELS
 
-    def __init__(self, frames: Sequence[BoxFrame | str]) -> None:
-        self.frames = frames
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def label(self, index: int) -> str:
-        return f"s{index}"
-
-    def files(self, index: int) -> tuple[Path, ...]:
-        return ()
-
     def annotation(self, index: int) -> Annotation:
-        frame = self.frames[index]
-        if isinstance(frame, str):
-            raise ValueError(frame)
+        frame = self[index]
         return Annotation(frame.boxes, frame.labels, frame.ignore, None, (48, 64))
-
-    def __getitem__(self, index: int) -> BoxFrame:
-        frame = self.frames[index]
-        if isinstance(frame, str):
-            raise ValueError(frame)
-        return frame
 
 
 def picture(shade: int, *objects: tuple[str, tuple[float, ...]], ignore: Sequence[bool] = ()) -> BoxFrame:

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from memory import InMemory
 
 from perception.evaluation.assessment import Sample, find_assessment
 from perception.evaluation.frames import MaskFrame
@@ -34,28 +35,8 @@ CONFIG = ModelConfig(
 )
 
 
-class MemoryMasks(MaskDataset):
-    """Frames at hand; a string instead of a frame is a broken sample with that message."""
-
+class MemoryMasks(InMemory, MaskDataset):
     name, labels = "masks in memory", LABELS
-
-    def __init__(self, frames: Sequence[MaskFrame | str]) -> None:
-        self.frames = frames
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def label(self, index: int) -> str:
-        return f"s{index}"
-
-    def files(self, index: int) -> tuple[Path, ...]:
-        return ()
-
-    def __getitem__(self, index: int) -> MaskFrame:
-        frame = self.frames[index]
-        if isinstance(frame, str):
-            raise ValueError(frame)
-        return frame
 
 
 def shades(image: np.ndarray) -> Mapping[str, np.ndarray]:

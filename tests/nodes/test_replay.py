@@ -109,10 +109,10 @@ def test_a_demonstration_is_dark_where_a_node_brightens(tmp_path: Path, monkeypa
         cv2.imwrite(str(tmp_path / "clip/rgb" / name), np.full((48, 64, 3), 120, np.uint8))
     share = resources.share
     monkeypatch.setattr(resources, "share", lambda name: tmp_path / name if "clip" in name else share(name))
-    assert cli_replay._demonstration("depth_pipeline", tmp_path / "out") == tmp_path / "clip"
+    assert cli_replay._demonstration("depth_node", tmp_path / "out") == tmp_path / "clip"
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("kept")
-    dark = sorted(cli_replay._demonstration("low_light_pipeline", tmp_path / "out").glob("*.png"))
+    dark = sorted(cli_replay._demonstration("enhancement_node", tmp_path / "out").glob("*.png"))
     assert (tmp_path / "out/mine.txt").read_text() == "kept"
     images = [cv2.imread(str(path)) for path in dark]
     assert len(images) == 2 and all(5 < image.mean() < 40 for image in images) and (images[0] != images[1]).any()

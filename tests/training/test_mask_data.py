@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +26,7 @@ from perception.training.mask_data import (
     hold_out,
     paste,
 )
+from tests.evaluation.memory import InMemory
 
 SHADES = np.array([10, 80, 160, 240], np.uint8)
 """Of the classes 0 to 2, and of what has none."""
@@ -44,24 +44,12 @@ def blocks(seed: int, height: int = 48, width: int = 64) -> MaskFrame:
     return painted(coarse.repeat(8, axis=0).repeat(8, axis=1)[:height, :width])
 
 
-class MemoryMasks(MaskDataset):
-    name, labels = "masks in memory", ("a", "b", "c")
-
-    def __init__(self, frames: Sequence[MaskFrame]) -> None:
-        self.frames, self.read = frames, 0
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def label(self, index: int) -> str:
-        return f"s{index}"
-
-    def files(self, index: int) -> tuple[Path, ...]:
-        return ()
+class MemoryMasks(InMemory, MaskDataset):
+    name, labels, read = "masks in memory", ("a", "b", "c"), 0
 
     def __getitem__(self, index: int) -> MaskFrame:
         self.read += 1
-        return self.frames[index]
+        return super().__getitem__(index)
 
 
 def mixture(frames: Sequence[MaskFrame], pasted: Sequence[int] = (), memory: int = 1 << 30) -> MaskMixture:
@@ -158,7 +146,7 @@ def test_frames_stay_in_memory_as_far_as_it_reaches() -> None:
     frames = Frames(dataset, [0, 2, 3], np.array([1, UNLABELED, 0]), 2, memory=2 * 4 * 48 * 64)
     assert dataset.read == 3 and len(frames) == 3
     for index, number in enumerate((0, 2, 3)):
-        truth = dataset.frames[number].mask
+        truth = dataset.samples[number].mask
         assert (frames[index].mask == np.array([1, UNLABELED, 0, UNLABELED])[np.minimum(truth, 3)]).all()
     assert dataset.read == 4, "the third did not fit"
     assert frames.spare == 0
