@@ -17,14 +17,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from perception.models.layers import convolution, initialize
+from perception.models.layers import IMAGENET_MEAN, IMAGENET_STD, convolution, initialize
 from perception.models.registry import find_encoder, register_model
 from perception.models.resnet import FAMILIES, ResNet
 from perception.tasks.config import ModelConfig, Output
 from perception.tasks.labels import CITYSCAPES_LABELS
 
 LEVELS = 4
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GAUSSIAN = (0.009678, 0.205408, 0.569842, 0.205408, 0.009678)
 """Taps of standard deviation 0.7 that sum to 1."""
 

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's images, RGB in [0, 1], which many networks take their images to have."""
 Padding = Literal["symmetric", "same"]
 """How a convolution of stride 2 is padded: alike on both sides (PyTorch), or as TensorFlow's SAME does, where an even
 size gets its odd column and row on the right and below. Weights trained with one lose accuracy with the other."""

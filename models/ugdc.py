@@ -17,12 +17,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from perception.models.layers import DropPath, convolution
+from perception.models.layers import IMAGENET_MEAN, IMAGENET_STD, DropPath, convolution
 from perception.models.registry import register_model
 from perception.tasks.config import ModelConfig, Output
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's; networks take and give images in this normalisation."""
 PATCH = 5
 """Side of the patches, in pixels of a map, that each give one kernel."""
 DROPPED = 0.2
@@ -158,8 +156,8 @@ class Enhancer(nn.Module):
         self.enhance = UGDC(width // 2, size) if refines else None
         self.mean: torch.Tensor
         self.std: torch.Tensor
-        self.register_buffer("mean", torch.tensor(MEAN).reshape(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
 
     def steps(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The coarse image and, with an enhancing network, the final one: normalised as x is, and not clamped."""
@@ -179,8 +177,8 @@ def _register(name: str, width: int, size: Size, exposes: bool = False) -> None:
     """Register a network under `name`; its builder takes the size that it is for, `width`, `refines`, without which it
     has the predicting network alone, and `exposes`. A troublemaker is built without both."""
     config = ModelConfig(
-        name=name, task="enhancement", input_size=size, outputs=(), mean=MEAN, std=STD, interpolation="area",
-        size_divisor=16 * PATCH,
+        name=name, task="enhancement", input_size=size, outputs=(), mean=IMAGENET_MEAN, std=IMAGENET_STD,
+        interpolation="area", size_divisor=16 * PATCH,
     )  # fmt: skip
 
     def configure(config: ModelConfig, _options: Mapping[str, Any]) -> ModelConfig:

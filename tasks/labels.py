@@ -19,6 +19,10 @@ COCO_LABELS = (
     "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
 """The 80 classes of COCO."""
+CIFAR10_LABELS = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+"""The 10 classes of CIFAR-10 (Krizhevsky, 2009)."""
 CAMVID_LABELS = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
 )  # fmt: skip
@@ -58,6 +62,7 @@ def coco_slots() -> tuple[str, ...]:
 NAMED_LABELS: Mapping[str, tuple[str, ...]] = {
     "coco": COCO_LABELS,
     "coco_slots": coco_slots(),
+    "cifar10": CIFAR10_LABELS,
     "camvid": CAMVID_LABELS,
     "cityscapes": CITYSCAPES_LABELS,
     "nyu": NYU_LABELS,

@@ -1,0 +1,180 @@
+"""Vision transformers (Dosovitskiy et al., ICLR 2021), and slices of them with fewer heads, as ED-ViT cuts them for
+several devices (arXiv 2410.11650).
+
+A network's width follows from its heads, 64 channels each: with k heads embeddings have 64 k channels and the layers
+between 256 k. So a slice of a network is the same definition with fewer heads. Positions are learned, so that a network
+belongs to one input size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from perception.models.layers import IMAGENET_MEAN, IMAGENET_STD, DropPath, convolution, initialize
+from perception.models.registry import register_model
+from perception.tasks.config import ModelConfig, Output
+from perception.tasks.labels import CIFAR10_LABELS
+
+HEAD = 64
+"""Channels of a head."""
+EXPANSION = 4
+"""Hidden channels of a block's second half over those of the embedding."""
+PATCH, DEPTH = 16, 12
+HEADS: Mapping[str, int] = {"vit_tiny": 3, "vit_small": 6, "vit_base": 12}
+STEMS = ("patches", "convolutions")
+Size = tuple[int, int]
+
+
+class Attention(nn.Module):
+    """Self-attention of `heads` heads of HEAD channels; shapes (N, L, width) to the same."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * heads * HEAD)
+        self.mix = nn.Linear(heads * HEAD, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # As products of matrices, so that their cost is counted and every runtime knows them.
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
+        seen = ((q * HEAD**-0.5) @ k.transpose(2, 3)).softmax(3) @ v
+        return self.mix(seen.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Attention, then two layers for each token by itself, each behind a norm and beside a way round.
+
+    Args:
+        drop: chance of going round in training.
+    """
+
+    def __init__(self, width: int, heads: int, drop: float) -> None:
+        super().__init__()
+        self.norm_1 = nn.LayerNorm(width, 1e-6)
+        self.attention = Attention(width, heads)
+        self.norm_2 = nn.LayerNorm(width, 1e-6)
+        self.widen = nn.Linear(width, EXPANSION * width)
+        self.narrow = nn.Linear(EXPANSION * width, width)
+        self.drop = DropPath(drop)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.drop(self.attention(self.norm_1(x)))
+        return x + self.drop(self.narrow(F.gelu(self.widen(self.norm_2(x)))))
+
+
+def convolutional_stem(width: int, patch: int) -> nn.Sequential:
+    """Convolutions of stride 2 down to one pixel a patch, in place of a layer that sees each patch by itself (Xiao et
+    al., Early Convolutions Help Transformers See Better, NeurIPS 2021): it learns from fewer images.
+
+    Raises:
+        ValueError: no power of 2 for a patch.
+    """
+    halvings = int(math.log2(patch))
+    if patch < 2 or 2**halvings != patch:
+        raise ValueError(f"patch is {patch}; convolutions halve an image: accepted are 2, 4, 8, 16, ...")
+    channels = [3, *(width >> (halvings - 1 - step) for step in range(halvings))]
+    layers = [convolution(i, o, 3, nn.ReLU, 2) for i, o in zip(channels, channels[1:], strict=False)]
+    stem = nn.Sequential(*layers, nn.Conv2d(width, width, 1))
+    initialize(stem)
+    return stem
+
+
+class ViT(nn.Module):
+    """Tokens of patches and one of the class, `depth` blocks, a norm, and a layer that tells classes apart.
+
+    Args:
+        heads: of each block; what is `HEAD` times as wide are the embeddings.
+        input_size: (height, width) of the images, multiples of `patch`.
+        classes: 0 for a worker, which gives features in place of logits.
+        stem: one of STEMS.
+        drop: chance of going round the last block in training (see `DropPath`); of the others it grows with depth.
+
+    Shapes: (N, 3, *input_size), normalised, to logits (N, classes), or features (N, 64 heads).
+    """
+
+    def __init__(
+        self, heads: int, input_size: Size, classes: int, patch: int, depth: int, stem: str, drop: float
+    ) -> None:
+        super().__init__()
+        if stem not in STEMS:
+            raise ValueError(f"stem {stem!r} is unknown; accepted: {', '.join(STEMS)}")
+        width = heads * HEAD
+        tokens = 1 + (input_size[0] // patch) * (input_size[1] // patch)
+        self.embed = nn.Conv2d(3, width, patch, patch) if stem == "patches" else convolutional_stem(width, patch)
+        self.token = nn.Parameter(torch.zeros(1, 1, width))
+        self.places = nn.Parameter(torch.zeros(1, tokens, width))
+        self.blocks = nn.Sequential(*(Block(width, heads, drop * i / max(1, depth - 1)) for i in range(depth)))
+        self.norm = nn.LayerNorm(width, 1e-6)
+        self.classify = nn.Linear(width, classes) if classes else nn.Identity()
+        for parameter in (self.token, self.places):
+            nn.init.trunc_normal_(parameter, std=0.02)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+    @property
+    def class_layers(self) -> list[nn.Module]:
+        """What tells the classes apart, and means nothing to a network of other classes."""
+        return [self.classify]
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """The class's token behind the last norm."""
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.places
+        return self.norm(self.blocks(x)[:, 0])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classify(self.features(x))
+
+
+def _configure(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig:
+    labels = tuple(options.get("labels", config.labels))
+    output = Output("logits", (1, len(labels)), "logit")
+    if not options.get("classifies", True):
+        output = Output("features", (1, HEAD * options.get("heads", HEADS[config.name])), "feature")
+    return config.replace(outputs=(output,), labels=labels, size_divisor=options.get("patch", PATCH))
+
+
+def _register(name: str, listed: bool = False) -> None:
+    """Register a network; its builder takes `labels`, names of classes, and of a slice `heads`, which of all there are
+    are left; a worker that `classifies` not gives features. Others than the published `patch`, `depth` and `stem` suit
+    small images.
+    """
+
+    def build(
+        input_size: Size = (224, 224),
+        labels: Sequence[str] = CIFAR10_LABELS,
+        heads: int = HEADS[name],
+        patch: int = PATCH,
+        depth: int = DEPTH,
+        stem: str = STEMS[0],
+        drop: float = 0.0,
+        classifies: bool = True,
+    ) -> ViT:
+        if not 1 <= heads <= HEADS[name]:
+            raise ValueError(f"{heads} heads of {name!r} are not possible; accepted: 1 to {HEADS[name]}")
+        return ViT(heads, input_size, len(labels) if classifies else 0, patch, depth, stem, drop)
+
+    config = ModelConfig(
+        name=name,
+        task="classification",
+        input_size=(224, 224),
+        outputs=(),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        interpolation="area",
+        labels=CIFAR10_LABELS,
+    )
+    register_model(config, _configure, sized=True, listed=listed)(build)
+
+
+_register("vit_tiny")
+_register("vit_small", listed=True)  # stands for all in lists
+_register("vit_base")

@@ -1,0 +1,118 @@
+"""Vision transformers and their slices: parameters, multiply-accumulates, and what their parts compute."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed; models are defined in it")
+
+from torch.nn import functional as F  # noqa: E402
+
+from perception.models import count_macs, count_parameters, create_model, list_models, model_config  # noqa: E402
+from perception.models.vit import HEAD, Attention, ViT  # noqa: E402
+from perception.tasks.labels import CIFAR10_LABELS  # noqa: E402
+
+SIZE = (224, 224)
+SLICES = {
+    1: (2.53, 0.185), 2: (9.55, 0.603), 3: (21.08, 1.253), 4: (37.11, 2.136), 5: (57.64, 3.251), 6: (82.66, 4.599),
+    8: (146.22, 7.990), 10: (227.77, 12.312), 12: (327.33, 17.563),
+}  # fmt: skip
+"""Of ViT-B/16 with 10 classes: kept heads to MiB in float32 and GMAC."""
+PARAMETERS = {("vit_base", 12): 85_806_346, ("vit_base", 2): 2_504_586, ("vit_small", 6): 21_669_514}
+
+
+def on_meta(name: str, **options: object) -> ViT:
+    with torch.device("meta"):
+        model = create_model(name, pretrained=False, **options)
+    assert isinstance(model, ViT)
+    return model
+
+
+def macs(width: int, depth: int = 12, tokens: int = 197, patch: int = 16, classes: int = 10) -> int:
+    """As families.md 6.3 has it."""
+    blocks = depth * (12 * tokens * width**2 + 2 * tokens**2 * width)
+    return blocks + (tokens - 1) * 3 * patch**2 * width + classes * width
+
+
+@pytest.mark.parametrize("heads", SLICES)
+def test_slices_of_the_base(heads: int) -> None:
+    model = on_meta("vit_base", heads=heads)
+    mebibytes, giga = SLICES[heads]
+    assert count_parameters(model) * 4 / 2**20 == pytest.approx(mebibytes, abs=0.005)
+    counted = count_macs(model, SIZE)
+    assert counted / 1e9 == pytest.approx(giga, abs=0.0005) and counted == macs(HEAD * heads)
+
+
+@pytest.mark.parametrize(("name", "heads"), PARAMETERS)
+def test_parameters(name: str, heads: int) -> None:
+    assert count_parameters(on_meta(name, heads=heads)) == PARAMETERS[name, heads]
+
+
+def test_a_slice_is_the_smaller_network() -> None:
+    """What is left of the base with three heads is a tiny one."""
+    tiny, part = on_meta("vit_tiny").state_dict(), on_meta("vit_base", heads=3).state_dict()
+    assert {key: value.shape for key, value in tiny.items()} == {key: value.shape for key, value in part.items()}
+    assert count_macs(on_meta("vit_tiny"), SIZE) == macs(192)
+
+
+def test_small_images() -> None:
+    size, options = (32, 32), {"patch": 4, "depth": 6}
+    model = on_meta("vit_small", input_size=size, **options)
+    assert count_macs(model, size) == macs(384, 6, 65, 4)
+    config = model_config("vit_small", size, **options)
+    assert config.size_divisor == 4 and config.outputs[0].shape == (1, 10)
+    with pytest.raises(ValueError, match="30x32.*multiples of 4"):
+        model_config("vit_small", (30, 32), **options)
+
+
+def test_convolutions_see_beyond_a_patch() -> None:
+    size = (16, 16)
+    torch.manual_seed(0)
+    model = create_model("vit_tiny", False, size, heads=1, patch=4, depth=1, stem="convolutions")
+    channels = [layer.out_channels for layer in model.embed.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert channels == [32, 64, 64] and model.embed(torch.zeros(1, 3, *size)).shape == (1, 64, 4, 4)
+    image = torch.rand(1, 3, *size, requires_grad=True)
+    model.embed(image)[0, :, 1, 1].sum().backward()
+    seen = image.grad[0].abs().sum(0).nonzero().flatten().unique().tolist()
+    assert seen == list(range(1, 8)), "a patch is 4 to 7"
+    assert count_macs(model, size) == macs(64, 1, 17, 4) - 16 * 48 * 64 + 27 * 32 * 64 + 9 * 32 * 64 * 16 + 64 * 64 * 16
+
+
+def test_attention_is_that_of_pytorch() -> None:
+    torch.manual_seed(0)
+    layer, x = Attention(96, 2).eval(), torch.randn(3, 7, 96)
+    q, k, v = layer.qkv(x).reshape(3, 7, 3, 2, HEAD).permute(2, 0, 3, 1, 4)
+    seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(layer(x), layer.mix(seen), rtol=1e-4, atol=1e-5)
+
+
+def test_a_worker_gives_the_features_that_its_classes_are_told_by() -> None:
+    options = {"heads": 2, "depth": 2, "labels": ("cat", "dog", "eel")}
+    torch.manual_seed(0)
+    whole = create_model("vit_small", False, (32, 32), **options)
+    worker = create_model("vit_small", False, (32, 32), **options, classifies=False)
+    worker.load_state_dict({key: value for key, value in whole.state_dict().items() if "classify" not in key})
+    image = torch.randn(2, 3, 32, 32)
+    features = worker(image)
+    torch.testing.assert_close(features, whole.features(image))
+    torch.testing.assert_close(whole.classify(features), whole(image))
+    config = model_config("vit_small", (32, 32), **options, classifies=False)
+    assert [(output.name, output.shape) for output in config.outputs] == [("features", (1, 128))]
+    assert model_config("vit_small", **options).labels == ("cat", "dog", "eel")
+    mean, deviation = features.mean(1), features.std(1, unbiased=False)
+    torch.testing.assert_close(mean, torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(deviation, torch.ones(2), atol=1e-2, rtol=0)
+
+
+def test_what_cannot_be_built_is_refused() -> None:
+    with pytest.raises(ValueError, match="7 heads of 'vit_small' are not possible; accepted: 1 to 6"):
+        on_meta("vit_small", heads=7)
+    with pytest.raises(ValueError, match="stem 'hybrid' is unknown; accepted: patches, convolutions"):
+        on_meta("vit_small", stem="hybrid")
+    with pytest.raises(ValueError, match="patch is 6; convolutions halve an image"):
+        on_meta("vit_small", input_size=(36, 36), patch=6, stem="convolutions")
+
+
+def test_one_stands_for_all_in_lists() -> None:
+    assert list_models("classification") == ["vit_small"]
+    assert model_config("vit_base").labels == CIFAR10_LABELS and model_config("vit_tiny").input_size == SIZE
