@@ -28,6 +28,7 @@ from perception.models import model_config
 from perception.tasks.config import ModelConfig
 from perception.training import quantization
 from perception.training.data import Normalize, prefetch, prefetch_in_processes, to_unit
+from perception.training.depthwise import FloatDepthwiseGradients
 from perception.training.lesson import Lesson, find_lesson
 from perception.training.norms import fix_norms
 from perception.training.recipe import Recipe
@@ -114,7 +115,8 @@ class Run:
         images = to_unit(images).contiguous(memory_format=torch.channels_last)
         loss = self.lesson.loss(step, self.model, self._forward, images, *rest)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with FloatDepthwiseGradients():
+            loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         _update_average(self.average, self.model, min(self.recipe.average, (1 + step) / (10 + step)))
