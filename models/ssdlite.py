@@ -18,7 +18,7 @@ from perception.models.registry import find_encoder, register_model
 from perception.tasks.anchors import ssd_grids, ssd_shapes
 from perception.tasks.config import ModelConfig, Output
 from perception.tasks.decoders import SsdDecoder
-from perception.tasks.labels import coco_slots
+from perception.tasks.labels import FOD_LABELS, coco_slots
 
 EXTRA = (512, 256, 256, 128)
 """Channels of the maps behind the encoder's."""
@@ -133,5 +133,6 @@ def _register(name: str, encoder: str, size: tuple[int, int], labels: Sequence[s
 for _chip in ("cpu", "edgetpu", "dsp", "gpu"):
     _register(f"mobiledet_{_chip}", f"mobiledet_{_chip}", (320, 320), coco_slots())
 _register("ssdlite_mobilenet_v2", "mobilenet_v2", (320, 320), coco_slots())
-# What this one tells apart goes with its weights.
+# What these tell apart goes with their weights.
 _register("ssdlite_mobilenet_v2_robot", "mobilenet_v2", (320, 320), coco_slots())
+_register("ssdlite_efficientnet_lite0_fod", "efficientnet_lite0", (320, 320), FOD_LABELS)

@@ -44,6 +44,13 @@ NYU13_LABELS = (
     "wall", "window",
 )  # fmt: skip
 """The 13 classes into which those of NYU Depth v2 are merged (Couprie et al., ICLR 2013)."""
+FOD_LABELS = (
+    "AdjustableClamp", "AdjustableWrench", "Battery", "Bolt", "BoltNutSet", "BoltWasher", "ClampPart", "Cutter",
+    "FuelCap", "Hammer", "Hose", "Label", "LuggagePart", "LuggageTag", "MetalPart", "MetalSheet", "Nail", "Nut",
+    "PaintChip", "Pen", "PlasticPart", "Pliers", "Rock", "Screw", "Screwdriver", "SodaCan", "Tape", "Washer", "Wire",
+    "Wood", "Wrench",
+)  # fmt: skip
+"""The 31 classes of FOD-A, debris on runways (Munyer et al., SPIE 2022), as its files write them."""
 UNUSED = ""
 """The name of a class that a network has a score for and that nothing belongs to."""
 UNLABELED = 255
@@ -67,6 +74,7 @@ NAMED_LABELS: Mapping[str, tuple[str, ...]] = {
     "cityscapes": CITYSCAPES_LABELS,
     "nyu": NYU_LABELS,
     "nyu13": NYU13_LABELS,
+    "fod": FOD_LABELS,
 }
 """Lists of classes that a description can name."""
 

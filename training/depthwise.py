@@ -12,10 +12,10 @@ _GRADIENTS = torch.ops.aten.convolution_backward.default
 
 
 class FloatDepthwiseGradients(TorchDispatchMode):
-    """Within it, a CPU computes the gradients of depthwise convolutions in float32 where they would be in bfloat16.
+    """Within it, a CPU computes gradients of depthwise convolutions in float32 where bfloat16 is slow.
 
-    oneDNN's kernels in bfloat16 for strides above 1 and for 5x5 take 5 to 25 times as long as those in float32: two
-    thirds of a step of EfficientNet-Lite0. What is not depthwise is faster in bfloat16 and is left alone.
+    That is with a stride, and for kernels over 3x3: oneDNN takes 5 to 25 times as long for them as in float32, two
+    thirds of a step of EfficientNet-Lite0. All else is as fast or faster in bfloat16 and is left alone.
     """
 
     def __torch_dispatch__(
@@ -25,7 +25,8 @@ class FloatDepthwiseGradients(TorchDispatchMode):
         if func is _GRADIENTS:
             output, inputs, weight, *rest = args
             depthwise = weight.shape[1] == 1 < weight.shape[0]
-            if depthwise and output.dtype is torch.bfloat16 and output.device.type == "cpu":
+            slow = depthwise and (weight.shape[-1] > 3 or max(args[4]) > 1)
+            if slow and output.dtype is torch.bfloat16 and output.device.type == "cpu":
                 gradients = func(output.float(), inputs.float(), weight.float(), *rest, **(kwargs or {}))
                 return tuple(gradient if gradient is None else gradient.bfloat16() for gradient in gradients)
         return func(*args, **(kwargs or {}))

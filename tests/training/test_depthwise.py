@@ -53,9 +53,9 @@ def test_depthwise_gradients_are_computed_in_float32_and_are_right(kernel: int, 
         torch.testing.assert_close(mine, theirs, rtol=0.02, atol=0.02 * float(theirs.abs().max()))
 
 
-@pytest.mark.parametrize("groups", [1, 2])
-def test_other_convolutions_keep_bfloat16(groups: int) -> None:
-    layer = nn.Conv2d(8, 8, 3, 2, 1, groups=groups)
+@pytest.mark.parametrize(("groups", "stride"), [(1, 2), (2, 2), (8, 1)])
+def test_other_convolutions_keep_bfloat16(groups: int, stride: int) -> None:
+    layer = nn.Conv2d(8, 8, 3, stride, 1, groups=groups)
     _, dtypes = _gradients(layer, torch.randn(2, 8, 12, 12), torch.bfloat16, True)
     assert dtypes == [torch.bfloat16]
 
