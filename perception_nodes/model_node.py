@@ -25,8 +25,6 @@ from perception.tasks.geometry import Camera, Fit, Rectifier
 from perception.tasks.image import RESIZABLE, Image, preprocess, to_color
 
 AnyOutput = TypeVar("AnyOutput", bound=Output)
-ERROR_PERIOD = 5.0
-"""Seconds between two log lines about frames that failed; all of them are counted."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,6 @@ class ModelNode(BaseNode):
         super().__init__(name, **options)
         self.engine: engines.Engine | None = None
         self.streams: list[Stream] = []
-        self._next_error = 0.0
         self._worker: Worker[tuple[Stream, Frame], Job, dict[str, np.ndarray]] = Worker(
             self._prepare,
             self._infer,
@@ -302,18 +299,11 @@ class ModelNode(BaseNode):
     def _on_failed(self, _arrival: tuple[Stream, Frame], error: Exception) -> None:
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         self.statistics.fail("failed", reason)
-        self._say("failed", reason)
+        self.complain("failed", reason)
 
     def _on_refused(self, event: str, reason: str) -> None:
         """An input could not use what came."""
         if event == "bad_calibration" and not self._follows_lens:
             return  # it only goes on with its image
         self.statistics.refuse(event, reason)
-        self._say(event, reason)
-
-    def _say(self, event: str, reason: str) -> None:
-        """Why something is not usable, now and then."""
-        if time.monotonic() >= self._next_error and self.context.ok():
-            self._next_error = time.monotonic() + ERROR_PERIOD
-            count = self.statistics.counts[event]
-            self.get_logger().error(f"{reason} (the node goes on; so far {count} of this kind)")
+        self.complain(event, reason)

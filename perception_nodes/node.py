@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -32,6 +33,9 @@ SUCCESS, FAILURE, ERROR = (
 SWITCH_SECONDS = 5e-5
 """How soon a thread that waits for the interpreter gets it: Python's 5 ms are as long as a whole frame may take."""
 
+ERROR_PERIOD = 5.0
+"""Seconds between two log lines of a kind about what is not usable; all of it is counted."""
+
 
 @dataclasses.dataclass(frozen=True)
 class NodeParameters(Parameters):
@@ -54,6 +58,7 @@ class BaseNode(LifecycleNode):
         self.parameters = declare(self, self.parameters_type)
         self.statistics = Statistics()
         self.active = False
+        self._complained: dict[tuple[str, str], float] = {}
         self.add_on_set_parameters_callback(self._apply_parameters)
         self._refuse_impossible_transitions()
         self._reporter = diagnostics.Reporter(self)
@@ -85,6 +90,14 @@ class BaseNode(LifecycleNode):
     def describe(self) -> dict[str, str]:
         """What the diagnostics say about this node besides counts and durations."""
         return {}
+
+    def complain(self, event: str, reason: str, about: str = "") -> None:
+        """Log why something was not usable, now and then for each counted `event` and what it is `about`."""
+        now, kind = time.monotonic(), (event, about)
+        if now >= self._complained.get(kind, 0.0) and self.context.ok():
+            self._complained[kind] = now + ERROR_PERIOD
+            count = self.statistics.counts[event]
+            self.get_logger().error(f"{reason} (the node goes on; so far {count} of this kind)")
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self._attempt("configure", self.setup, self.teardown)
