@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from perception.tasks.classification import Classification, softmax
 from perception.tasks.vit_split import Split
 
 
@@ -41,8 +42,8 @@ class Fusion:
             size = len(bias)
         self.classes = size
 
-    def __call__(self, features: Sequence[np.ndarray | None]) -> np.ndarray:
-        """Chances of the classes, float32 (classes,), that sum to 1.
+    def __call__(self, features: Sequence[np.ndarray | None]) -> Classification:
+        """What the image shows.
 
         Args:
             features: float32 of each worker's length, in the split's order; None for those that are missing.
@@ -65,8 +66,7 @@ class Fusion:
             values[place] = part
         for number, (weight, bias) in enumerate(self._layers):
             values = weight @ (values if number == 0 else np.maximum(values, 0)) + bias
-        chances = np.exp(values - values.max())
-        return chances / chances.sum()
+        return Classification(softmax(values))
 
 
 def save_fusion(path: Path, layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:

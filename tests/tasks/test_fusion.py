@@ -29,7 +29,7 @@ def test_it_is_the_sum_of_products() -> None:
     first, second = network = layers(5, 7, 3)
     parts = [np.array([1, -2], np.float32), np.array([0.5, 3, -1], np.float32)]
     hidden = np.maximum(first[0] @ np.concatenate(parts) + first[1], 0)
-    chances = Fusion([2, 3], network)(parts)
+    chances = Fusion([2, 3], network)(parts).scores
     assert chances.dtype == np.float32 and chances.shape == (3,)
     assert np.allclose(chances, softmax(second[0] @ hidden + second[1]), atol=1e-6)
 
@@ -37,12 +37,13 @@ def test_it_is_the_sum_of_products() -> None:
 def test_a_missing_worker_is_zeros() -> None:
     fusion = Fusion([2, 3], layers(5, 7, 3))
     part = np.array([1, -2], np.float32)
-    assert (fusion([part, None]) == fusion([part, np.zeros(3, np.float32)])).all()
-    assert not np.allclose(fusion([part, None]), fusion([part, np.ones(3, np.float32)]), atol=1e-3)
+    without = fusion([part, None]).scores
+    assert (without == fusion([part, np.zeros(3, np.float32)]).scores).all()
+    assert not np.allclose(without, fusion([part, np.ones(3, np.float32)]).scores, atol=1e-3)
 
 
 def test_large_values_overflow_nothing() -> None:
-    chances = Fusion([1], [(np.array([[1e4], [-1e4]]), np.zeros(2))])([np.array([60000.0], np.float32)])
+    chances = Fusion([1], [(np.array([[1e4], [-1e4]]), np.zeros(2))])([np.array([60000.0], np.float32)]).scores
     assert chances.tolist() == [1.0, 0.0]
 
 
@@ -72,7 +73,7 @@ def test_it_is_read_from_a_split(tmp_path: Path) -> None:
     network = layers(256, 16, 3)
     parts = [np.linspace(-1, 1, 128, dtype=np.float32), None]
     found = load_fusion(with_fusion(tmp_path, network))(parts)
-    assert np.allclose(found, Fusion([128, 128], network)(parts), atol=1e-6)
+    assert np.allclose(found.scores, Fusion([128, 128], network)(parts).scores, atol=1e-6)
 
 
 @pytest.mark.parametrize(
