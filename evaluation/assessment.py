@@ -202,7 +202,7 @@ class Assessment(ABC, Generic[AnyFrame, Result]):
 
     @abstractmethod
     def pictures(self, sample: Sample[AnyFrame, Result], dataset: Dataset[Any]) -> list[np.ndarray]:
-        """Four pictures of a sample, BGR uint8, of the image's aspect."""
+        """Up to four pictures of a sample, BGR uint8, of the image's aspect."""
 
 
 def find_assessment(task: str) -> type[Assessment]:

@@ -11,12 +11,14 @@ import numpy as np
 
 from perception.evaluation.assessment import AnyFrame, Assessment, Result
 from perception.evaluation.frames import Dataset
-from perception.evaluation.tables import entry_name, figure, table
+from perception.evaluation.tables import entry_name, figure, percent, table
 from perception.tasks.config import ModelConfig
 from perception.tasks.labels import UNUSED, chosen
 
 NAMED = 12
 """Classes that a remark names at most."""
+BANDS = (0.5, 0.7, 0.9, 0.97)
+"""Confidences between which answers are told apart."""
 
 
 class Shared:
@@ -138,3 +140,49 @@ def some_of(names: Sequence[str]) -> str:
     """Names as a remark tells them, the first `NAMED`."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return (", ".join(names[:NAMED]) or "none") + more
+
+
+def count_bands(confidence: np.ndarray, right: np.ndarray, full: float = 1.0) -> np.ndarray:
+    """How many answers each band of confidence has, and how many of them are right: int64 (2, bands).
+
+    Args:
+        confidence: (N,), `full` where an answer is quite sure.
+        right: bool (N,).
+    """
+    band = np.searchsorted(full * np.array(BANDS), confidence, side="right")
+    return np.stack([np.bincount(some, minlength=len(BANDS) + 1) for some in (band, band[right])])
+
+
+def band_names() -> list[str]:
+    """E.g. "50 to 70 %"."""
+    edges = [f"{100 * edge:g}" for edge in (0, *BANDS, 1)]
+    return [f"{low} to {high} %" for low, high in zip(edges, edges[1:], strict=False)]
+
+
+def told_bands(counts: np.ndarray, answers: str) -> dict[str, dict[str, float]]:
+    """Of each band that has any, its share of all `answers`, such as "pixels", and the share of these that is right.
+
+    Args:
+        counts: of `count_bands`, summed.
+    """
+    whole, right = counts
+    return {
+        name: {answers: float(whole[place] / whole.sum()), "right": float(right[place] / whole[place])}
+        for place, name in enumerate(band_names())
+        if whole[place]
+    }
+
+
+def bands_section(entries: Sequence[Mapping[str, Any]], answers: str) -> str:
+    """What confidences are worth, the engines side by side.
+
+    Args:
+        entries: with `bands` in their summaries, see `told_bands`.
+    """
+    lines = []
+    for name in band_names():
+        found = [entry["summary"]["bands"].get(name) for entry in entries]
+        cells = (f"{percent(band[answers])}, {percent(band['right'])}" if band else "-" for band in found)
+        lines.append((name, *cells))
+    head = ("confidence", *map(entry_name, entries))
+    return f"## By confidence: share of {answers}, of these right\n\n" + table(head, lines)

@@ -10,6 +10,7 @@ from typing import Any
 
 from perception.evaluation.boxes import BoxDataset
 from perception.evaluation.cityscapes import Cityscapes
+from perception.evaluation.class_folder import ClassDataset, ClassFolder
 from perception.evaluation.coco import CocoBoxes
 from perception.evaluation.frames import Dataset
 from perception.evaluation.mask_folder import MaskFolder
@@ -22,7 +23,7 @@ from perception.evaluation.voc import VocBoxes, find_list
 from perception.evaluation.yolo import YoloBoxes
 from perception.tasks.resources import share
 
-__all__ = ["Dataset", "as_boxes", "as_masks", "data_hash", "data_root", "find_dataset", "open_dataset"]
+__all__ = ["Dataset", "as_boxes", "as_classes", "as_masks", "data_hash", "data_root", "find_dataset", "open_dataset"]
 
 NAMES = {"nyu": "nyu_depth_v2", "seven_scenes": "seven_scenes_redkitchen"}
 """Short names of folders below the data root."""
@@ -34,7 +35,8 @@ ACCEPTED = (
     "boxes as COCO's JSON (annotations/instances_SPLIT.json, or the file), as PASCAL VOC's folders (Annotations/, "
     "JPEGImages/, ImageSets/Main/), or as YOLO's texts (SPLIT/rgb and SPLIT/label, or images/SPLIT and labels/SPLIT); "
     "masks as PNG files of class numbers (SPLIT/rgb and SPLIT/label, or images/SPLIT and masks/SPLIT; labels.txt), "
-    "or as Cityscapes (leftImg8bit/, gtFine/); pairs of dark and bright images as LOL's SPLIT/low and SPLIT/high"
+    "or as Cityscapes (leftImg8bit/, gtFine/); pairs of dark and bright images as LOL's SPLIT/low and SPLIT/high; "
+    "images of classes as SPLIT/CLASS/*.jpg, or SPLIT.tar with these in it, as CIFAR-10"
 )
 
 
@@ -67,7 +69,7 @@ def find_dataset(
             return open_dataset(path, split, splits, task)
     raise ValueError(
         f"no data set {name!r}: there is no such path, and none in {root} (--data-root or $PERCEPTION_DATA); names: "
-        f"clip, rooms, {', '.join(NAMES)}, nyu:13, coco, penn_fudan, camvid, lol; a path may be {ACCEPTED}"
+        f"clip, rooms, {', '.join(NAMES)}, nyu:13, coco, penn_fudan, camvid, lol, cifar10; a path may be {ACCEPTED}"
     )
 
 
@@ -88,6 +90,7 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None, ta
         "detection": lambda: find_boxes(path, split),
         "segmentation": lambda: find_masks(path, split),
         "enhancement": lambda: PairDataset(path, split) if PairDataset.is_at(path) else None,
+        "classification": lambda: ClassFolder(path, split) if ClassFolder.is_at(path) else None,
     }
     for kind in sorted(finders, key=lambda kind: kind != task):
         if (found := finders[kind]()) is not None:
@@ -135,6 +138,17 @@ def as_masks(dataset: Dataset[Any]) -> MaskDataset:
     """
     if not isinstance(dataset, MaskDataset):
         raise ValueError(f"{dataset.name} has no masks; a folder of them, CamVid, NYU or Cityscapes is needed here")
+    return dataset
+
+
+def as_classes(dataset: Dataset[Any]) -> ClassDataset:
+    """The data set, if it is one of images of classes.
+
+    Raises:
+        ValueError: it is one of something else.
+    """
+    if not isinstance(dataset, ClassDataset):
+        raise ValueError(f"{dataset.name} does not say what whole images show; folders of classes are needed here")
     return dataset
 
 

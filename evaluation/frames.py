@@ -84,6 +84,17 @@ class MaskFrame(Frame):
 
 
 @dataclass(frozen=True)
+class ClassFrame(Frame):
+    """An image and what it shows as a whole: `label`, a place in the data set's `labels`, -1 where it is not known."""
+
+    label: int
+
+    def truth(self) -> tuple[np.ndarray, ...]:
+        """The label."""
+        return (np.array(self.label),)
+
+
+@dataclass(frozen=True)
 class PairFrame(Frame):
     """A dark image, and the same view in good light: `target` is uint8 of the image's shape."""
 

@@ -17,10 +17,13 @@ from perception.evaluation.assessment import Sample
 from perception.evaluation.classes import (
     ClassAssessment,
     Shared,
+    bands_section,
     classes_section,
+    count_bands,
     labels_of,
     parts_of,
     some_of,
+    told_bands,
     which_classes,
 )
 from perception.evaluation.frames import Dataset, MaskFrame
@@ -35,8 +38,6 @@ from perception.tasks.labels import UNLABELED
 from perception.tasks.segmentation import Segmentation, colorize
 from perception.tasks.segmentation_metrics import TOLERANCE, boundary_scores, class_ious, confusion_matrix, metrics
 
-BANDS = (0.5, 0.7, 0.9, 0.97)
-"""Confidences between which pixels are told apart."""
 WRONG, UNKNOWN = (60, 60, 230), (96, 96, 96)
 """Colours, BGR."""
 
@@ -132,7 +133,6 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
         confusion = confusion_matrix(truth, found.mask, len(labels))
         contours = boundary_scores(truth, found.mask, len(labels), self.tolerance)
         known = _marks(truth, counted)
-        band = np.searchsorted(255 * np.array(BANDS), found.confidence[known], side="right")
         right = (truth == found.mask)[known]
         return {
             "labels": list(labels),
@@ -141,7 +141,7 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
             "boundary": {
                 labels[place]: round(float(contours[place]), 6) for place in np.flatnonzero(counted & (contours >= 0))
             },
-            "bands": [np.bincount(some, minlength=len(BANDS) + 1).tolist() for some in (band, band[right])],
+            "bands": count_bands(found.confidence[known], right, full=255).tolist(),
             "scores": {name: float(metrics(confusion, counted)[name]) for name in ("mIoU", "accuracy")},
         }
 
@@ -161,7 +161,6 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
         the pixels that each band of confidence has, and of these the share that is right.
         """
         counts = Counts(rows)
-        pixels, right = counts.bands
         classes = counts.by_class()
         return {
             "metrics": {name: float(values[0]) for name, values in counts.metrics().items()},
@@ -172,11 +171,7 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
                 for name, counted in zip(counts.labels, counts.counted, strict=True)
                 if counted and name not in classes
             ],
-            "bands": {
-                name: {"pixels": float(pixels[place] / pixels.sum()), "right": float(right[place] / pixels[place])}
-                for place, name in enumerate(band_names())
-                if pixels[place]
-            },
+            "bands": told_bands(counts.bands, "pixels"),
         }
 
     def difference(self, rows: Sequence[Row], reference: Sequence[Row]) -> dict[str, float]:
@@ -198,7 +193,7 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
     def plot(self, rows: Sequence[Row], path: Path) -> dict[str, str]:
         """Which class is taken for which."""
         try:
-            from perception.evaluation.segmentation_plots import draw_confusion
+            from perception.evaluation.confusion_plot import draw_confusion
         except ImportError:
             return {}
         name, counts = f"{path.name}-confusion.png", Counts(rows)
@@ -239,7 +234,7 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
         by_class = classes_section(entries, "pixels", ("IoU", "boundary F"))
         if absent := entries[0]["summary"]["absent"]:
             by_class += f"\n\nClasses of the data set that no image shows: {some_of(absent)}."
-        return [accuracy, by_class, _bands_section(entries)]
+        return [accuracy, by_class, bands_section(entries, "pixels")]
 
     @staticmethod
     def rank(row: Row) -> tuple[float, ...]:
@@ -330,21 +325,3 @@ def _marks(mask: np.ndarray, counted: np.ndarray) -> np.ndarray:
     table = np.zeros(256, bool)
     table[: len(counted)] = counted
     return table[mask]
-
-
-def band_names() -> list[str]:
-    """E.g. "50 to 70 %"."""
-    edges = [f"{100 * edge:g}" for edge in (0, *BANDS, 1)]
-    return [f"{low} to {high} %" for low, high in zip(edges, edges[1:], strict=False)]
-
-
-def _bands_section(entries: Sequence[Mapping[str, Any]]) -> str:
-    """What confidences are worth."""
-    lines = []
-    for name in band_names():
-        found = [entry["summary"]["bands"].get(name) for entry in entries]
-        cells = (f"{percent(band['pixels'])}, {percent(band['right'])}" if band else "-" for band in found)
-        lines.append((name, *cells))
-    return "## By confidence: share of pixels, of these right\n\n" + table(
-        ("confidence", *map(entry_name, entries)), lines
-    )

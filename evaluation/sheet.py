@@ -16,7 +16,7 @@ from perception.evaluation.results import Row
 WIDTH, CAPTION = 300, 24
 """Pixels of a picture's width and of a caption's height."""
 ACROSS = 4
-"""Pictures side by side."""
+"""Pictures side by side at most."""
 EACH = 2
 SMALL = (cv2.IMWRITE_PNG_COMPRESSION, 6)
 """OpenCV by itself writes in a hurry, three times as much."""
@@ -48,7 +48,10 @@ def draw_sheet(
         pictures = assessment.pictures(Sample(frame, estimate(frame)[0]), dataset)
         size = WIDTH, round(WIDTH * frame.rgb.shape[0] / frame.rgb.shape[1])
         strips.append(_line(f"{word}: {row['name']}  {assessment.caption(row)}"))
-        strips.append(np.hstack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures]))
+        strips.append(np.zeros((size[1], ACROSS * WIDTH, 3), np.uint8))
+        for place, picture in enumerate(pictures):
+            shown = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            strips[-1][:, place * WIDTH : (place + 1) * WIDTH] = shown
     if not cv2.imwrite(str(path), np.vstack(strips), SMALL):
         raise OSError(f"{path} could not be written")
 

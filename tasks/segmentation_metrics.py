@@ -17,7 +17,8 @@ def confusion_matrix(truth: np.ndarray, mask: np.ndarray, classes: int) -> np.nd
     The last column counts pixels that were given to none of them. Pixels whose truth is no class do not count.
 
     Args:
-        truth, mask: uint8 (height, width); what is not below `classes`, such as `UNLABELED`, is no class.
+        truth, mask: uint8 (height, width), or integers of any one shape, as of images that were classified; what is not
+            below `classes`, such as `UNLABELED`, is no class.
 
     Raises:
         ValueError: the shapes differ.

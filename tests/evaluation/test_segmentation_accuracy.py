@@ -13,13 +13,14 @@ import pytest
 from memory import InMemory
 
 from perception.evaluation.assessment import Sample, find_assessment
+from perception.evaluation.classes import band_names
 from perception.evaluation.frames import MaskFrame
 from perception.evaluation.harness import network, run
 from perception.evaluation.judge import DatasetJudge, find_judge
 from perception.evaluation.masks import MaskDataset
 from perception.evaluation.report import markdown, results_table
 from perception.evaluation.results import ResultLog
-from perception.evaluation.segmentation import Counts, SegmentationAssessment, band_names
+from perception.evaluation.segmentation import Counts, SegmentationAssessment
 from perception.evaluation.sheet import draw_sheet, pick_cases
 from perception.tasks.config import ModelConfig, Output
 from perception.tasks.labels import UNLABELED
