@@ -15,7 +15,6 @@ from perception.evaluation.frames import ClassFrame, Dataset
 from perception.evaluation.layouts import split_names
 from perception.evaluation.rgbd_folder import IMAGE_SUFFIXES
 
-
 OTHERS = frozenset({"images", "masks", "rgb", "depth", "label", "labels", "JPEGImages"})
 """Folders of images that are called as what kind they are: of other data sets."""
 
