@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from perception.evaluation import true_boxes
-from perception.evaluation.bags import Bag, choose_images, only_depth_topic, rotation_of, true_depth_topic
+from perception.evaluation.bags import Bag, choose_images, only_depth_topic, true_depth_topic
 from perception.evaluation.frames import Dataset, RGBDFrame
 from perception.evaluation.truth import BoxTruth, DepthTruth, Truth
 from perception.tasks.calibration import Calibration
 from perception.tasks.image import to_color
 from perception.tasks.messages import boxes_from_message, calibration_from_message, image_from_message, metres_of
+from perception.tasks.poses import rotation_of
 
 SLOP = 20_000_000
 """Nanoseconds by which the stamps of an image and its depth may differ: less than a frame of 30 Hz."""

@@ -30,6 +30,7 @@ from perception.tasks.messages import (
     info_fields,
     stamp_of,
 )
+from perception.tasks.poses import quaternion_of
 from perception.tasks.resources import share
 
 if sys.version_info >= (3, 14):
@@ -370,30 +371,3 @@ def pose_messages(pose: np.ndarray, head: Any, child: str) -> tuple[Any, Any]:
         transform=message("geometry_msgs/msg/Transform", translation=translation, rotation=rotation),
     )
     return stamped, message("tf2_msgs/msg/TFMessage", transforms=[transform])
-
-
-def quaternion_of(rotation: np.ndarray) -> np.ndarray:
-    """(x, y, z, w) with w >= 0 of a 3x3 rotation: the eigenvector of Bar-Itzhack's matrix (J. Guidance 2000)."""
-    r = np.asarray(rotation, np.float64)
-    symmetric = np.array(
-        [
-            [r[0, 0] - r[1, 1] - r[2, 2], 0, 0, 0],
-            [r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], 0, 0],
-            [r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1], 0],
-            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], np.trace(r)],
-        ]
-    )
-    vector = np.linalg.eigh(symmetric)[1][:, -1]  # eigh reads the lower triangle
-    return -vector if vector[3] < 0 else vector
-
-
-def rotation_of(quaternion: Sequence[float]) -> np.ndarray:
-    """The 3x3 rotation of (x, y, z, w), which need not have length 1."""
-    x, y, z, w = np.asarray(quaternion, np.float64) / np.linalg.norm(quaternion)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )

@@ -14,6 +14,7 @@ import numpy as np
 
 from perception.evaluation.frames import Dataset, RGBDFrame
 from perception.tasks.geometry import Camera
+from perception.tasks.poses import translated
 
 FPS = 30.0
 COLOR_CAMERA = Camera(640, 480, 525.0, 525.0, 319.5, 239.5)
@@ -83,13 +84,6 @@ class SevenScenes(Dataset[RGBDFrame]):
         pose = np.loadtxt(poses) @ translated(BASELINE) if poses.exists() else None
         stamp = (index % len(self)) / FPS
         return RGBDFrame(cv2.cvtColor(color, cv2.COLOR_BGR2RGB), depth, self.camera, pose, stamp, name=stem.name)
-
-
-def translated(offset: np.ndarray) -> np.ndarray:
-    """4x4 pose of a frame that stands at `offset` with the same orientation."""
-    pose = np.eye(4)
-    pose[:3, 3] = offset
-    return pose
 
 
 def register(depth: np.ndarray, source: Camera, target: Camera, offset: np.ndarray) -> np.ndarray:

@@ -9,21 +9,19 @@ import pytest
 
 from perception.evaluation import bag_frames, bags
 from perception.evaluation.bag_frames import BagFrames
-from perception.evaluation.bags import BagWriter, quaternion_of, rotation_of
+from perception.evaluation.bags import BagWriter
 from perception.evaluation.datasets import data_hash, open_dataset
 from perception.tasks.calibration import Calibration
 from perception.tasks.geometry import Camera
 from perception.tasks.image import Image
+from perception.tasks.poses import pose_of
 
 CAMERA = Camera(16, 12, 10.0, 11.0, 7.5, 5.5)
 SECOND = 1_000_000_000
 
 
 def pose(index: int) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[:3, :3] = rotation_of((0.1, 0.2 * index, 0.3, 1))
-    matrix[:3, 3] = index, 2, 3
-    return matrix
+    return pose_of((index, 2, 3), (0.1, 0.2 * index, 0.3, 1))
 
 
 def write(
@@ -83,12 +81,6 @@ def test_a_bag_without_depth_is_refused(tmp_path: Path) -> None:
         writer.write("/camera/image_raw", image, SECOND)
     with pytest.raises(ValueError, match="no depth beside /camera/image_raw.*perception record"):
         open_dataset(tmp_path / "bag")
-
-
-def test_rotations_there_and_back() -> None:
-    quaternion = np.array([0.1, -0.2, 0.3, 0.9])
-    quaternion /= np.linalg.norm(quaternion)
-    np.testing.assert_allclose(quaternion_of(rotation_of(2 * quaternion)), quaternion, atol=1e-12)
 
 
 def test_what_a_report_says_of_a_bag(tmp_path: Path) -> None:
