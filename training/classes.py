@@ -4,6 +4,7 @@ that a trained encoder teaches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -12,6 +13,8 @@ import torch
 from torch import nn
 
 from perception.evaluation.boxes import BoxDataset
+from perception.evaluation.class_folder import ClassDataset
+from perception.evaluation.frames import Dataset
 from perception.evaluation.masks import MaskDataset
 from perception.models import create_model, model_config
 from perception.tasks.labels import NAMED_LABELS
@@ -19,13 +22,12 @@ from perception.training.imitation import EncoderTeacher, Imitation
 from perception.training.lesson import Lesson
 from perception.training.recipe import Recipe
 
-OTHERS = ("refuse", "leave_out")
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRecipe(Recipe):
     """How a network that tells classes apart is trained."""
 
+    OTHERS: ClassVar[tuple[str, ...]] = ("refuse", "leave_out")
     labels: tuple[str, ...]
     """Names of the classes that the network tells apart; a recipe may name a list of `NAMED_LABELS` instead."""
     others: str = "refuse"
@@ -44,8 +46,8 @@ class ClassRecipe(Recipe):
                 known = ", ".join(NAMED_LABELS)
                 raise ValueError(f"labels is {self.labels!r}; give a list of names, or one of: {known}")
             object.__setattr__(self, "labels", NAMED_LABELS[self.labels])
-        if self.others not in OTHERS:
-            raise ValueError(f"others is {self.others!r}; accepted: {', '.join(OTHERS)}")
+        if self.others not in self.OTHERS:
+            raise ValueError(f"others is {self.others!r}; accepted: {', '.join(self.OTHERS)}")
 
 
 AnyRecipe = TypeVar("AnyRecipe", bound=ClassRecipe)
@@ -93,7 +95,7 @@ class ClassLesson(Lesson[AnyRecipe]):
         return self.recipe.features * self.imitation(features)
 
 
-def place_classes(dataset: BoxDataset | MaskDataset, recipe: ClassRecipe, left_out: int) -> np.ndarray:
+def place_classes(dataset: BoxDataset | ClassDataset | MaskDataset, recipe: ClassRecipe, left_out: int) -> np.ndarray:
     """The network's class of each of a data set's, int64 (labels,); `left_out` where it is not to learn it.
 
     Raises:
@@ -107,3 +109,15 @@ def place_classes(dataset: BoxDataset | MaskDataset, recipe: ClassRecipe, left_o
         )
     numbers = {name: place for place, name in enumerate(recipe.labels)}
     return np.array([numbers.get(name, left_out) for name in dataset.labels], np.int64)
+
+
+def check_apart(dataset: Dataset[Any], evaluation: Dataset[Any], chosen: Sequence[int] | None = None) -> None:
+    """Refuse to train on what is measured: all that evaluation has, or the chosen ones of it."""
+    places = range(len(evaluation)) if chosen is None else chosen
+    measured = {path.resolve() for index in places for path in evaluation.files(index)[:1]}
+    seen = (path.resolve() for index in range(len(dataset)) for path in dataset.files(index)[:1])
+    if any(path in measured for path in seen):
+        what = "is measured in the end; give the folder splits"
+        if chosen is not None:
+            what = f"has frames of {evaluation.name} that are held out; leave this source out, or hold_out"
+        raise ValueError(f"{dataset.name} would be trained on, and {what}")

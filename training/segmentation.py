@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from perception.evaluation.segmentation import SegmentationAssessment
 from perception.models import create_model, model_config
 from perception.tasks.config import ModelConfig
 from perception.tasks.labels import UNLABELED
-from perception.training.classes import ClassLesson, ClassRecipe, place_classes
+from perception.training.classes import ClassLesson, ClassRecipe, check_apart, place_classes
 from perception.training.imitation import TeacherInput
 from perception.training.lesson import Forward
 from perception.training.losses import shown
@@ -134,13 +133,13 @@ class SegmentationLesson(ClassLesson[SegmentationRecipe]):
         for number, source in enumerate(recipe.sources):
             dataset = as_masks(open_dataset(data / source.path, source.split, task="segmentation"))
             places = place_classes(dataset, recipe, UNLABELED)
-            _check_apart(dataset, final)
+            check_apart(dataset, final)
             chosen = list(range(len(dataset)))
             if recipe.hold_out and not number:
                 chosen, measured = hold_out(len(dataset), recipe.hold_out)
                 evaluation = dataset
             elif measured is not None:
-                _check_apart(dataset, evaluation, measured)
+                check_apart(dataset, evaluation, measured)
             sources.append(Frames(dataset, chosen, places, len(recipe.labels), memory))
             memory = sources[-1].spare
         pasted = [recipe.labels.index(name) for name in recipe.pasted]
@@ -199,15 +198,3 @@ class SegmentationLesson(ClassLesson[SegmentationRecipe]):
 
 
 LESSON = SegmentationLesson
-
-
-def _check_apart(dataset: MaskDataset, evaluation: MaskDataset, chosen: Sequence[int] | None = None) -> None:
-    """Refuse to train on what is measured: all that evaluation has, or the chosen ones of it."""
-    places = range(len(evaluation)) if chosen is None else chosen
-    measured = {path.resolve() for index in places for path in evaluation.files(index)[:1]}
-    seen = (path.resolve() for index in range(len(dataset)) for path in dataset.files(index)[:1])
-    if any(path in measured for path in seen):
-        what = "is measured in the end; give the folder splits"
-        if chosen is not None:
-            what = f"has frames of {evaluation.name} that are held out; leave this source out, or hold_out"
-        raise ValueError(f"{dataset.name} would be trained on, and {what}")

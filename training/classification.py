@@ -1,0 +1,239 @@
+"""Classification as a lesson: images of classes, some mixed of two, a teacher, classes that are one to a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from perception.engines.acceptance import Predict
+from perception.evaluation.class_folder import ClassDataset
+from perception.evaluation.classification import ClassificationAssessment
+from perception.evaluation.datasets import as_classes, open_dataset
+from perception.models import create_model, model_config
+from perception.tasks.config import ModelConfig
+from perception.training.class_data import ClassAugmentation, ClassMixture, Images, Relabelled
+from perception.training.classes import ClassLesson, ClassRecipe, check_apart, place_classes
+from perception.training.imitation import TeacherInput
+from perception.training.lesson import Forward
+from perception.training.mask_data import MEMORY, hold_out
+
+OTHER = "other"
+"""Name of the class that others are gathered in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationRecipe(ClassRecipe):
+    """How a classifier is trained. Its stages are all of the size that the trained network's images have."""
+
+    OTHERS: ClassVar[tuple[str, ...]] = ("refuse", "leave_out", "gather")
+    """"leave_out" leaves out images of such classes; "gather" makes them one class, the label "other"."""
+    network: dict[str, Any] | None = None
+    """What the model's builder is given beside its defaults: `patch`, `depth`, `stem`, `heads`, `drop` of a ViT."""
+    augmentation: ClassAugmentation = ClassAugmentation()
+    smoothing: float = 0.1
+    """Share of the truth that is spread over all classes (Szegedy et al., CVPR 2016)."""
+    gathered: float = 0.5
+    """Share of the images drawn that are of gathered classes; 0: as many as there are."""
+    teacher: str = ""
+    """A trained classifier, registered or a .safetensors file as training writes it, whose chances of the classes are
+    learned beside the labels; it sees the same images, at its own size."""
+    taught: float = 1.0
+    """Weight of their loss."""
+    temperature: float = 1.0
+    """By which logits are divided before they become chances that teach; the loss is multiplied by its square."""
+    knows: float = 0.0
+    """Weight of the loss of a layer that tells all of the teacher's classes by the network's features, and is dropped
+    in the end: so the features of a network with gathered classes are good for telling these, too."""
+    hold_out: int = 0
+    """For choosing between recipes without looking at the evaluation split: one of so many parts of the training images
+    of the first source is not trained on, and measured in the end instead."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len({stage.size for stage in self.stages}) > 1:
+            raise ValueError("stages are of several sizes; a classifier trains at the size that it runs at")
+        if not 0 <= self.smoothing < 1 or not 0 <= self.gathered < 1:
+            raise ValueError(f"smoothing is {self.smoothing} and gathered {self.gathered}; accepted: 0 to less than 1")
+        if self.hold_out < 0 or self.hold_out == 1:
+            raise ValueError(f"hold_out is {self.hold_out}; accepted: 0 for nothing, or 2 or more")
+        if (self.others == "gather") != (OTHER in self.labels):
+            raise ValueError(f"others: gather needs a label {OTHER!r}, and only that; give both or neither")
+        if self.knows and not self.teacher:
+            raise ValueError("knows is about the teacher's classes; name a teacher")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the network's image."""
+        return self.stages[0].size
+
+
+class Teacher:
+    """A trained classifier, frozen, in eval mode, with its own normalisation and input size.
+
+    `places` is float32 (its classes, labels): 1 where one of its classes is among the labels, or gathered there.
+
+    Raises:
+        ValueError: no classifier, one without weights, or one that lacks some of the labels.
+    """
+
+    def __init__(self, model: str, labels: tuple[str, ...]) -> None:
+        self.config = config = model_config(model)
+        lacking = set(labels) - set(config.labels) - {OTHER}
+        if config.task != "classification" or not config.weights or lacking:
+            raise ValueError(
+                f"{model} cannot teach: it is for {config.task}, weights {config.weights!r}, classes "
+                f"{', '.join(config.labels)}; name a trained classifier that knows the recipe's labels"
+            )
+        self.normalize = TeacherInput(config)
+        self.network = create_model(model).requires_grad_(False)
+        self.places = torch.zeros(len(config.labels), len(labels))
+        for number, name in enumerate(config.labels):
+            place = name if name in labels else OTHER
+            if place in labels:
+                self.places[number, labels.index(place)] = 1
+
+    @torch.no_grad()
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of images, RGB in [0, 1], (N, 3, H, W)."""
+        if images.shape[-2:] != self.config.input_size:
+            images = F.interpolate(images, self.config.input_size, mode="bilinear", align_corners=False, antialias=True)
+        return self.network.to(images.device)(self.normalize.to(images.device)(images)).float()  # type: ignore[no-any-return]
+
+
+def chances_loss(logits: torch.Tensor, chances: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """Mean divergence of a network's chances from others (Hinton et al., 2015).
+
+    Args:
+        logits: (N, C).
+        chances: (N, C), at the same temperature; where they do not sum to 1, their images count for less.
+        temperature: by which logits are divided; the loss is multiplied by its square.
+    """
+    mine = F.log_softmax(logits / temperature, 1)
+    return temperature**2 * F.kl_div(mine, chances, reduction="batchmean")
+
+
+class Probe(nn.Module):
+    """A layer that tells classes by the features that a network's own last layer has seen."""
+
+    def __init__(self, model: nn.Module, classes: int) -> None:
+        super().__init__()
+        own: nn.Linear = model.class_layers[0]  # type: ignore[assignment, index]
+        self.layer = nn.Linear(own.in_features, classes)
+        self._seen: list[torch.Tensor] = []
+        own.register_forward_pre_hook(self._keep)
+
+    def _keep(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self._seen[:] = inputs
+
+    def forward(self) -> torch.Tensor:
+        """Logits (N, classes) of the images that the network saw last."""
+        return self.layer(self._seen[0].float())
+
+
+class ClassificationLesson(ClassLesson[ClassificationRecipe]):
+    """What a classification recipe asks for.
+
+    Args:
+        mixture: the training images.
+        evaluation: what is measured in the end; None leaves `measure` out.
+    """
+
+    recipe_class = ClassificationRecipe
+    workers = 2
+    forks = True
+
+    def __init__(
+        self, recipe: ClassificationRecipe, mixture: ClassMixture, evaluation: ClassDataset | None = None
+    ) -> None:
+        super().__init__(recipe)
+        self.mixture, self.evaluation = mixture, evaluation
+        self.teacher_network = Teacher(recipe.teacher, recipe.labels) if recipe.teacher else None
+
+    @classmethod
+    def open(cls, recipe: ClassificationRecipe, data: Path, out: Path) -> ClassificationLesson:
+        gathered = recipe.labels.index(OTHER) if recipe.others == "gather" else None
+        nowhere = -1 if gathered is None else gathered
+        final = as_classes(open_dataset(data / recipe.evaluate, "eval", task="classification"))
+        evaluation = Relabelled(final, recipe.labels, place_classes(final, recipe, nowhere))
+        sources, memory = [], MEMORY
+        held: list[int] = []
+        for number, source in enumerate(recipe.sources):
+            dataset = as_classes(open_dataset(data / source.path, source.split, task="classification"))
+            places = place_classes(dataset, recipe, nowhere)
+            check_apart(dataset, final)
+            chosen = list(range(len(dataset)))
+            if recipe.hold_out and not number:
+                chosen, held = hold_out(len(dataset), recipe.hold_out)
+                evaluation = Relabelled(dataset, recipe.labels, places, held)
+            elif held:
+                check_apart(dataset, evaluation)
+            sources.append(Images(dataset, chosen, places, memory))
+            memory = sources[-1].spare
+        shares = [source.share for source in recipe.sources]
+        return cls(recipe, ClassMixture(sources, shares, len(recipe.labels), gathered, recipe.gathered), evaluation)
+
+    def batch(self, step: int) -> tuple[torch.Tensor, ...]:
+        """See `ClassMixture.batch`."""
+        recipe, stage = self.recipe, self.recipe.stage_at(step)
+        return self.mixture.batch(step, recipe.seed, stage.batch, stage.size, recipe.augmentation)
+
+    def sample(self, size: tuple[int, int]) -> torch.Tensor:
+        return self.mixture.batch(0, self.recipe.seed, 32, size, self.recipe.augmentation)[0]
+
+    def loss(
+        self, step: int, model: nn.Module, forward: Forward, images: torch.Tensor, *truth: torch.Tensor
+    ) -> torch.Tensor:
+        recipe = self.recipe
+        logits = forward(images)
+        first, second, share = truth
+        targets = share[:, None] * F.one_hot(first, logits.shape[1])
+        targets = targets + (1 - share)[:, None] * F.one_hot(second, logits.shape[1])
+        loss = F.cross_entropy(logits, targets, label_smoothing=recipe.smoothing) + self.imitation_loss(images)
+        if self.teacher_network:
+            with self.autocast(images.device):
+                theirs = self.teacher_network(images)
+            chances = (theirs / recipe.temperature).softmax(1)
+            places = self.teacher_network.places.to(images.device)
+            loss = loss + recipe.taught * chances_loss(logits, chances @ places, recipe.temperature)
+            if recipe.knows:
+                loss = loss + recipe.knows * chances_loss(self.probe(), chances, recipe.temperature)
+        return loss
+
+    def teach(self, model: nn.Module) -> nn.Module:
+        parts = nn.ModuleList([super().teach(model)])
+        if self.recipe.knows:
+            assert self.teacher_network is not None
+            self.probe = Probe(model, len(self.teacher_network.config.labels))
+            parts.append(self.probe)
+        return parts
+
+    def options(self) -> dict[str, Any]:
+        return super().options() | (self.recipe.network or {})
+
+    def build(self) -> nn.Module:
+        try:
+            return create_model(self.recipe.model, pretrained=False, input_size=self.recipe.size, **self.options())
+        except TypeError as error:
+            raise ValueError(f"the recipe's network has a field that {self.recipe.model!r} lacks: {error}") from error
+
+    def config(self) -> ModelConfig:
+        return model_config(self.recipe.model, self.recipe.size, **self.options())
+
+    def entry(self, model: nn.Module) -> dict[str, Any]:
+        return {"input_size": self.recipe.size, "options": self.options()}
+
+    def measure(self, predict: Predict, config: ModelConfig) -> dict[str, float]:
+        """On the evaluation split; where images are held out, on those, and then the metrics' names say so."""
+        assert self.evaluation is not None
+        frames = (self.evaluation[index] for index in tqdm(range(len(self.evaluation)), desc="evaluate"))
+        scores = ClassificationAssessment().score(predict, config, self.evaluation, frames)
+        return {f"held_out_{name}": value for name, value in scores.items()} if self.recipe.hold_out else scores
+
+
+LESSON = ClassificationLesson
