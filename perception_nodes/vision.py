@@ -1,4 +1,4 @@
-"""vision_msgs: detections and names of classes as messages, and the outputs that publish them.
+"""vision_msgs: detections, classifications and names of classes as messages, and the outputs that publish them.
 
 Version 4.1 and later, which apt has for Humble and all ROS 2 since; before 4.0 a box's centre had other fields.
 """
@@ -7,12 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass
+from vision_msgs.msg import Classification as ClassificationMessage
+from vision_msgs.msg import (
+    Detection2D,
+    Detection2DArray,
+    LabelInfo,
+    ObjectHypothesis,
+    ObjectHypothesisWithPose,
+    VisionClass,
+)
 
 from perception.nodes.outputs import RESULTS, Output
+from perception.tasks.classification import Classification
 from perception.tasks.detection import Detections
 from perception.tasks.labels import UNUSED
 
@@ -82,6 +92,18 @@ class DetectionsOutput(Output):
         self._exchange.send(self.topic, detections, labels, header)
         if self._sends:
             self._send(self._message.fill(detections, labels, header))
+
+
+class ClassificationOutput(Output):
+    """vision_msgs/Classification."""
+
+    message_type = ClassificationMessage
+
+    def publish(self, found: Classification, labels: Sequence[str], header: Header, most: int) -> None:
+        """The `most` likeliest of `labels` and their chances, best first."""
+        best = np.argsort(-found.scores, kind="stable")[:most].tolist()
+        results = [ObjectHypothesis(class_id=labels[number], score=float(found.scores[number])) for number in best]
+        self._send(ClassificationMessage(header=header, results=results))
 
 
 class LabelsOutput(Output):

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -74,6 +75,8 @@ class Split:
         if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
             raise ValueError(f"a split needs two or more labels of different names; these are {list(self.labels)}")
         for worker in self.workers:
+            if not re.fullmatch(r"[A-Za-z]\w*", worker.name, re.ASCII):
+                raise ValueError(f"worker {worker.name!r} must be named by letters, digits and _, as topics are")
             if unknown := sorted(set(worker.classes) - set(self.labels)):
                 raise ValueError(f"{worker.name} is for {', '.join(unknown)}, which is none of the labels")
             if worker.features < 1:
@@ -104,6 +107,17 @@ class Split:
         if name not in names:
             raise ValueError(f"worker {name!r} is not in the split {self.folder}; it has {', '.join(names)}")
         return self.workers[names.index(name)]
+
+    def worker_of(self, graph: str) -> SplitWorker:
+        """The worker whose ONNX file in the split's folder has this name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        graphs = [worker.graph for worker in self.workers]
+        if graph not in graphs:
+            raise ValueError(f"{graph} is no worker of the split {self.folder}; it has {', '.join(graphs)}")
+        return self.workers[graphs.index(graph)]
 
     def on_device(self, device: str) -> tuple[SplitWorker, ...]:
         """The workers of a device.

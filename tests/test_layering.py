@@ -105,7 +105,9 @@ def test_a_subcommand_imports_what_is_heavy_when_it_runs(path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-NODES = [f"nodes.{task}_node" for task in ("depth", "detection", "enhancement", "segmentation")]
+NODES = [
+    f"nodes.{name}_node" for name in ("depth", "detection", "enhancement", "segmentation", "vit_fusion", "vit_worker")
+]
 
 
 @pytest.mark.parametrize("module", ["engines", "evaluation", *NODES])

@@ -13,7 +13,10 @@ import pytest
 from perception.tasks.resources import share
 
 ROOT = Path(__file__).resolve().parents[1]
-NODES = ["depth_node", "detection_node", "enhancement_node", "image_source_node", "segmentation_node"]
+NODES = [
+    f"{name}_node"
+    for name in ("depth", "detection", "enhancement", "image_source", "segmentation", "vit_fusion", "vit_worker")
+]
 SHARED = sorted(
     str(path.relative_to(ROOT))
     for folder in ("launch", "config", "tools/vision_msgs")

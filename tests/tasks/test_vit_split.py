@@ -83,6 +83,7 @@ COMPLETE = WORKER | {"macs": 1, "bytes": 1, "latency_ms": 1.0, "energy_j": 1.0}
         ({"workers": [COMPLETE, COMPLETE]}, "a split needs workers of different names; these are a, a"),
         ({"workers": [WORKER]}, "macs"),
         ({"workers": [COMPLETE | {"classes": ["cow"]}]}, "a is for cow, which is none of the labels"),
+        ({"workers": [COMPLETE | {"name": "a-b"}]}, "worker 'a-b' must be named by letters, digits and _"),
         ({"workers": [COMPLETE | {"features": 0}]}, "a has 0 features; accepted: 1 or more"),
         ({"more": 1}, "more"),
     ],
@@ -123,5 +124,8 @@ def test_names_that_are_not_in_it(tmp_path: Path) -> None:
     split = make_split(tmp_path)
     with pytest.raises(ValueError, match="worker 'worker_9' is not in the split .*; it has worker_0, worker_1"):
         split.worker("worker_9")
+    assert split.worker_of("worker_1.onnx") is split.workers[1]
+    with pytest.raises(ValueError, match=r"other\.onnx is no worker of the split .*; it has worker_0\.onnx, "):
+        split.worker_of("other.onnx")
     with pytest.raises(ValueError, match="device 'pi_9' is not in the split .*; it has pi_1, pi_2"):
         split.on_device("pi_9")

@@ -1,0 +1,86 @@
+"""A worker of a vision transformer that is split across devices: images in, features out, for `vit_fusion_node`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from perception.nodes.features import TOPIC, FeaturesOutput
+from perception.nodes.model_node import Job, ModelNode, ModelParameters, Stream
+from perception.nodes.node import run_node
+from perception.nodes.parameters import parameter
+from perception.tasks.features import KINDS, Features
+from perception.tasks.vit_split import Split, SplitWorker, read_split
+
+
+@dataclass(frozen=True)
+class VitWorkerParameters(ModelParameters):
+    model: str = parameter("", "The worker's ONNX file in the folder of its split, such as split/worker_0.onnx.")
+    features: str = parameter(
+        KINDS[0], "How features are sent: two bytes a number, or one, rounded more.", choices=KINDS, live=True
+    )
+
+
+class VitWorkerNode(ModelNode):
+    """Publishes `features/NAME`, where NAME is the worker's in the split."""
+
+    parameters_type = VitWorkerParameters
+    task = "classification"
+    parameters: VitWorkerParameters
+
+    def __init__(self, name: str = "vit_worker_node", **options: object) -> None:
+        super().__init__(name, **options)
+        self._split: Split | None = None
+        self._worker_name = ""
+
+    def setup(self) -> None:
+        path = Path(self.parameters.model)
+        self._split = read_split(path.parent if self.parameters.model else "")
+        worker = self._split.worker_of(path.name)
+        self._split.graph_path(worker)  # is there, and of this split
+        self._worker_name = worker.name
+        super().setup()
+
+    def teardown(self) -> None:
+        super().teardown()
+        self._split = None
+
+    def try_out(self, outputs: Mapping[str, np.ndarray]) -> None:
+        worker, found = self._self(), {name: array.shape for name, array in outputs.items()}
+        if found.get("features") != (1, worker.features):
+            raise ValueError(
+                f"{self.parameters.model} gives {found}; {worker.name} of the split gives features of the shape "
+                f"(1, {worker.features})"
+            )
+
+    def create_outputs(self, stream: Stream) -> FeaturesOutput:
+        return self.add_output(stream, FeaturesOutput, f"{TOPIC}/{self._worker_name}")
+
+    def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
+        assert self._split
+        output: FeaturesOutput = job.stream.results
+        features = Features(outputs["features"][0], self._worker_name, self._split.short_hash)
+        output.publish(features, self.parameters.features, job.frame.header)
+
+    def describe(self) -> dict[str, str]:
+        if not self._split or not self.engine:
+            return super().describe()
+        worker = self._self()
+        told = {"worker": worker.name, "split": self._split.short_hash, "split_device": worker.device}
+        return super().describe() | told
+
+    def _self(self) -> SplitWorker:
+        assert self._split
+        return self._split.worker(self._worker_name)
+
+
+def main() -> int:
+    return run_node(VitWorkerNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
