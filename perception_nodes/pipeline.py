@@ -10,6 +10,9 @@ starts each node as a process, `composition.py` all of them in one. Neither is i
       - executable: depth_node      # module perception.nodes.depth_node
         name: depth_node            # by default as the executable
         condition: source           # started unless this argument is empty or false
+        each: split                 # once for each worker of the split in this argument's folder, as $(worker), with
+                                    # $(graph), its ONNX file, and $(worker_device)
+        device: $(worker_device)    # only where the argument `device` is empty, or names this one among others
         parameters: {model: $(model)}
         remappings: {image: $(image)}
 
@@ -30,11 +33,14 @@ import yaml
 
 from perception.nodes.names import NAMES
 from perception.tasks.resources import share
+from perception.tasks.vit_split import read_split
 
 FOLDER = "config/pipelines"
 _REFERENCE = re.compile(r"\$\((\w+)\)")
 _TOPIC = re.compile(rf"(~?/)?{NAMES}")
 _NAMESPACE = re.compile(rf"/|(/?{NAMES})?")
+_WORKER = ("worker", "graph", "worker_device")
+"""What a node that stands for each worker of a split can refer to."""
 _TYPES = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
 
 
@@ -161,10 +167,16 @@ class Pipeline:
         """The nodes to start with these `values`, which are those of `read`.
 
         Raises:
-            ValueError: a topic's name is not one of ROS.
+            ValueError: a topic's name is not one of ROS, a split cannot be read, or there is no such device.
         """
-        wanted = [node for node in self._nodes if "condition" not in node or values[node["condition"]]]
-        return [self._resolve(node, values) for node in wanted]
+        copies = [(node, own) for node in self._nodes for own in self._copies(node, values)]
+        if here := values.get("device", "").split():
+            devices = {_filled(node["device"], own): None for node, own in copies if "device" in node}
+            if unknown := [name for name in here if name not in devices]:
+                raise ValueError(f"argument device:={unknown[0]} is no device; there are {', '.join(devices)}")
+            copies = [(node, own) for node, own in copies if _filled(node.get("device", ""), own) in ("", *here)]
+        wanted = [(node, own) for node, own in copies if "condition" not in node or own[node["condition"]]]
+        return [self._resolve(node, own) for node, own in wanted]
 
     def build_commands(self, values: Mapping[str, Any]) -> list[list[str]]:
         """The commands that build what the nodes load; none unless the argument `build` is true."""
@@ -174,6 +186,16 @@ class Pipeline:
         wanted = [node.parameters for node in self.nodes(values) if "model" in node.parameters]
         choices = dict.fromkeys((each["model"], each["target"], each["precision"]) for each in wanted)
         return [[*program, model, "--target", target, "--precision", precision] for model, target, precision in choices]
+
+    def _copies(self, node: Mapping[str, Any], values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The values of a node: one set of them, or one for each worker of the split; none where no split is named."""
+        if "each" not in node:
+            return [values]
+        if not values[node["each"]]:
+            return []
+        split = read_split(values[node["each"]])
+        told = [(worker.name, str(split.folder / worker.graph), worker.device) for worker in split.workers]
+        return [{**values, **dict(zip(_WORKER, worker, strict=True))} for worker in told]
 
     def _argument(self, name: str, fields: Any) -> Argument:
         _check_keys(fields, f"argument {name} of pipeline {self.name}", {"default", "description"}, {"choices"})
@@ -185,11 +207,13 @@ class Pipeline:
         return Argument(name, fields["default"], fields["description"], tuple(fields.get("choices", ())))
 
     def _check_node(self, node: Any) -> None:
-        optional = {"name", "condition", "parameters", "remappings"}
+        optional = {"name", "condition", "each", "device", "parameters", "remappings"}
         _check_keys(node, f"a node of pipeline {self.name}", {"executable"}, optional)
         texts = [*node.get("parameters", {}).values(), *node.get("remappings", {}).values()]
+        texts += [node.get("name"), node.get("device")]
         references = {name for text in texts if isinstance(text, str) for name in _REFERENCE.findall(text)}
-        references |= {node["condition"]} if "condition" in node else set()
+        references -= set(_WORKER if "each" in node else ())
+        references |= {node[key] for key in ("condition", "each") if key in node}
         if unknown := references - self.arguments.keys():
             raise ValueError(
                 f"{node['executable']} of pipeline {self.name} refers to {', '.join(sorted(unknown))}, "
@@ -204,7 +228,7 @@ class Pipeline:
         parameters = {key: _filled(value, values) for key, value in node.get("parameters", {}).items()}
         parameters |= {name: values[name] for name in NODE_PARAMETERS}
         executable = node["executable"]
-        name, params_file = node.get("name", executable), values["params_file"]
+        name, params_file = _filled(node.get("name", executable), values), values["params_file"]
         return NodeDescription(executable, name, values["namespace"], parameters, remappings, params_file)
 
 

@@ -12,13 +12,21 @@ from typing import Any
 import pytest
 
 from perception.nodes.pipeline import HOST_ARGUMENTS, load_pipeline, pipeline_names
+from perception.tasks.vit_split import Split
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
+PIPELINES = {"distributed_vit": "vit_pipeline"}
+"""Of launch files that have a name of their own."""
+
+
+def launch_file(pipeline: str) -> Path:
+    names = {value: key for key, value in PIPELINES.items()}
+    return ROOT / "launch" / f"{names.get(pipeline, pipeline)}.launch.py"
 
 
 def test_every_pipeline_has_a_launch_file_and_no_launch_file_is_without() -> None:
-    assert [path.name.removesuffix(".launch.py") for path in LAUNCH_FILES] == pipeline_names()
+    assert sorted(map(launch_file, pipeline_names())) == LAUNCH_FILES
 
 
 @pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
@@ -27,7 +35,8 @@ def test_a_launch_file_holds_nothing_of_its_own(path: Path) -> None:
     (function,) = (node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef))
     assert function.name == "generate_launch_description"
     (statement,) = function.body
-    assert ast.unparse(statement) == f"return pipeline_launch({path.name.removesuffix('.launch.py')!r})"
+    name = path.name.removesuffix(".launch.py")
+    assert ast.unparse(statement) == f"return pipeline_launch({PIPELINES.get(name, name)!r})"
 
 
 @pytest.fixture(params=pipeline_names())
@@ -40,9 +49,10 @@ def test_a_pipeline_takes_what_people_need(name: str) -> None:
     """Names that users, documents and scripts rely on."""
     pipeline = load_pipeline(name)
     arguments = pipeline.arguments
-    needed = "image camera_info image_transport model precision target threads source"
+    needed = "image camera_info image_transport precision target threads source"
     # Remappings that chain nodes are those of one camera.
-    cameras = ["cameras"] if len(pipeline.nodes(pipeline.read({}))) == 1 else []
+    cameras = ["cameras"] if len(pipeline.nodes(pipeline.read({}))) == 1 and "model" in arguments else []
+    assert "model" in arguments or "split" in arguments
     assert {*needed.split(), *cameras, *(argument.name for argument in HOST_ARGUMENTS)} <= arguments.keys()
 
 
@@ -50,7 +60,7 @@ def test_a_pipeline_takes_what_people_need(name: str) -> None:
 def description(name: str) -> Any:
     """The pipeline's LaunchDescription, from its file."""
     pytest.importorskip("launch_ros", reason="launch_ros is not installed (it is not among the ROS 2 wheels)")
-    path = ROOT / "launch" / f"{name}.launch.py"
+    path = launch_file(name)
     spec = importlib.util.spec_from_file_location(f"{name}_launch", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -90,11 +100,12 @@ def test_declared_arguments_are_those_of_the_yaml(description: Any, name: str) -
         assert tuple(declared[key].choices or ()) == argument.choices
 
 
-def test_nodes_are_those_of_the_yaml(description: Any, name: str) -> None:
+def test_nodes_are_those_of_the_yaml(description: Any, name: str, split: Split) -> None:
     from launch import LaunchContext
 
     given = {"source": "/data/clip", "threads": "2", "image": "/eye/image", "namespace": "robot", "log_level": "debug"}
     pipeline = load_pipeline(name)
+    given |= {"split": str(split.folder)} if "split" in pipeline.arguments else {}
     wanted = pipeline.nodes(pipeline.read(given))
     actions = started(description, **given)
     assert [action.node_executable for action in actions] == [node.executable for node in wanted]

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from perception.nodes.pipeline import load_pipeline, pipeline_names
+from perception.tasks.vit_split import Split
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 SHOWN = {
@@ -19,6 +20,7 @@ SHOWN = {
     "detection": {"/image", "/detections/overlay"},
     "low_light": {"/image", "/image_enhanced", "/detections/overlay"},
     "segmentation": {"/image", "/mask/overlay", "/confidence"},
+    "vit": {"/image"},
 }
 """Topics of every layout, by the pipeline's name."""
 MORE = {
@@ -27,6 +29,7 @@ MORE = {
     "detection": {"/detections", "/labels"},
     "low_light": {"/image_enhanced/camera_info"},
     "segmentation": {"/labels"},
+    "vit": {"/classification", "/labels"},
 }
 """Those that Foxglove may have besides."""
 tasks = pytest.mark.parametrize("task", SHOWN)
@@ -66,11 +69,13 @@ def test_foxglove_shows_the_topics_and_lays_out_every_panel(task: str) -> None:
 
 
 @tasks
-def test_the_systemd_unit_starts_a_pipeline_with_arguments_that_it_has(task: str) -> None:
+def test_the_systemd_unit_starts_a_pipeline_with_arguments_that_it_has(task: str, split: Split) -> None:
     text = (CONFIG / "systemd" / f"perception-{task}.service").read_text()
     command = re.search(r"exec perception run (\w+) ([^'\n]+)'", text)
     assert command and command[1] == f"{task}_pipeline"
     given = dict(word.split(":=") for word in command[2].split())
     pipeline = load_pipeline(command[1])
-    for node in pipeline.nodes(pipeline.read(given)):
-        assert re.search(rf"perception engines build {node.parameters['model']}\b", text)
+    folder = given.get("split", "")
+    for node in pipeline.nodes(pipeline.read(given | ({"split": str(split.folder)} if folder else {}))):
+        model = node.parameters["model"].replace(str(split.folder), folder)
+        assert re.search(rf"perception engines build {model}\b", text)

@@ -12,6 +12,7 @@ from perception.nodes.inputs import TRANSPORTS
 from perception.nodes.parameters import rules
 from perception.nodes.pipeline import HOST_ARGUMENTS, Pipeline, load_pipeline, pipeline_names
 from perception.tasks.config import DEPTH_MODEL, DETECTION_MODEL, ENHANCEMENT_MODEL, SEGMENTATION_MODEL
+from perception.tasks.vit_split import Split
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -108,6 +109,8 @@ def test_wrong_arguments_are_refused_in_one_sentence(pipeline: Pipeline, given: 
         (content(nodes=[{"name": "x"}]), "a node of pipeline test lacks executable"),
         (content(nodes=[{"executable": "x", "condition": "moon"}]), "x of pipeline test refers to moon"),
         (content(nodes=[{"executable": "x", "parameters": {"a": "b$(c)"}}]), "x of pipeline test refers to c, which"),
+        (content(nodes=[{"executable": "x", "name": "$(worker)"}]), "x of pipeline test refers to worker, which"),
+        (content(nodes=[{"executable": "x", "each": "moons"}]), "x of pipeline test refers to moons, which"),
     ],
 )
 def test_wrong_descriptions_are_refused(changed: Any, said: str) -> None:
@@ -128,12 +131,38 @@ def test_an_unknown_pipeline_names_those_that_exist() -> None:
         load_pipeline("dept")
 
 
+def vit_nodes(**given: str) -> list[str]:
+    pipeline = load_pipeline("vit_pipeline")
+    return [node.name for node in pipeline.nodes(pipeline.read(given))]
+
+
+def test_a_split_has_a_node_for_each_worker_that_runs_here(split: Split) -> None:
+    folder = str(split.folder)
+    pipeline = load_pipeline("vit_pipeline")
+    first, second, fusion = pipeline.nodes(pipeline.read({"split": folder, "build": "true"}))
+    assert (first.executable, first.name, second.name) == ("vit_worker_node", "worker_0", "worker_1")
+    assert first.parameters["model"] == f"{folder}/worker_0.onnx" and fusion.parameters["split"] == folder
+    assert [command[6] for command in pipeline.build_commands(pipeline.read({"split": folder, "build": "true"}))] == [
+        f"{folder}/worker_{number}.onnx" for number in range(2)
+    ]
+    assert vit_nodes(split=folder, device="pi_2") == ["worker_1"]
+    assert vit_nodes(split=folder, device="fusion") == ["vit_fusion_node"]
+    assert vit_nodes(split=folder, device="pi_1 fusion", source="x") == [
+        "image_source_node", "worker_0", "vit_fusion_node"
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="device:=pi_3 is no device; there are fusion, pi_1, pi_2"):
+        vit_nodes(split=folder, device="pi_1 pi_3")
+    with pytest.raises(ValueError, match="no split in '/nowhere'"):
+        vit_nodes(split="/nowhere")
+
+
 @pytest.mark.parametrize("name", pipeline_names())
-def test_nodes_know_every_parameter_that_a_pipeline_gives_them(name: str) -> None:
+def test_nodes_know_every_parameter_that_a_pipeline_gives_them(name: str, split: Split) -> None:
     """ROS ignores parameters that a node does not declare, so a misspelt one would never be noticed."""
     pipeline = load_pipeline(name)
     everything = pipeline.read({key: "x" for key, argument in pipeline.arguments.items() if argument.default == ""
-                                and key not in ("params_file", "namespace")})  # fmt: skip
+                                and key not in ("params_file", "namespace", "split", "device")})  # fmt: skip
+    everything |= {"split": str(split.folder)}
     for node in pipeline.nodes(everything):
         known = rules(node_class(node.executable).parameters_type)
         for parameter, value in node.parameters.items():
@@ -154,17 +183,18 @@ def test_choices_are_those_of_the_engines_and_inputs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", pipeline_names())
-def test_defaults_are_the_nodes_own(name: str) -> None:
+def test_defaults_are_the_nodes_own(name: str, split: Split) -> None:
     pipeline = load_pipeline(name)
-    for node in pipeline.nodes(pipeline.read({})):
+    for node in pipeline.nodes(pipeline.read({}) | {"split": str(split.folder)}):
         table = rules(node_class(node.executable).parameters_type)
         for parameter, value in node.parameters.items():
-            if parameter in table:
+            if parameter in table and str(split.folder) not in str(value):
                 assert value == table[parameter][2], f"{name}: {parameter}"
 
 
 def test_the_models_are_those_that_others_run_too() -> None:
-    models = {name: load_pipeline(name).arguments["model"].default for name in pipeline_names()}
+    pipelines = {name: load_pipeline(name).arguments for name in pipeline_names()}
+    models = {name: arguments["model"].default for name, arguments in pipelines.items() if "model" in arguments}
     expected = {
         "depth": DEPTH_MODEL,
         "depth_segmentation": SEGMENTATION_MODEL,
