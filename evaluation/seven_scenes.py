@@ -15,6 +15,7 @@ import numpy as np
 from perception.evaluation.frames import Dataset, RGBDFrame
 from perception.tasks.geometry import Camera
 from perception.tasks.poses import translated
+from perception.tasks.warping import warp_depth
 
 FPS = 30.0
 COLOR_CAMERA = Camera(640, 480, 525.0, 525.0, 319.5, 239.5)
@@ -79,37 +80,8 @@ class SevenScenes(Dataset[RGBDFrame]):
         if color is None or codes is None or codes.dtype != np.uint16 or codes.shape != color.shape[:2]:
             raise ValueError(f"{stem}.color and .depth.png are not a pair of 640x480 images; restore the files")
         metres = np.where(np.isin(codes, INVALID_CODES), np.nan, codes / 1000.0)
-        depth = register(metres, self.depth_camera, self.camera, BASELINE)
+        depth = warp_depth(metres, self.depth_camera, self.camera, translated(BASELINE))
         poses = Path(f"{stem}.pose.txt")
         pose = np.loadtxt(poses) @ translated(BASELINE) if poses.exists() else None
         stamp = (index % len(self)) / FPS
         return RGBDFrame(cv2.cvtColor(color, cv2.COLOR_BGR2RGB), depth, self.camera, pose, stamp, name=stem.name)
-
-
-def register(depth: np.ndarray, source: Camera, target: Camera, offset: np.ndarray) -> np.ndarray:
-    """A depth map as another camera with parallel axes sees it: forward warping with a z-buffer.
-
-    Each pixel goes to the nearest pixel of the target; where several meet, the nearest surface wins. Surfaces stay
-    closed where the target's focal length is not longer than the source's. What the source did not see is NaN.
-
-    Args:
-        depth: metres along Z, (source.height, source.width), NaN unknown.
-        offset: the target's position in the source's optical frame, metres.
-
-    Returns:
-        float32 (target.height, target.width), metres along the target's Z.
-    """
-    rows, columns = np.nonzero(np.isfinite(depth))
-    z = depth[rows, columns].astype(np.float64)
-    x = (columns - source.cx) / source.fx * z - offset[0]
-    y = (rows - source.cy) / source.fy * z - offset[1]
-    z = z - offset[2]
-    x, y, z = x[z > 0], y[z > 0], z[z > 0]
-    u = np.rint(target.fx * x / z + target.cx).astype(np.intp)
-    v = np.rint(target.fy * y / z + target.cy).astype(np.intp)
-    inside = (u >= 0) & (u < target.width) & (v >= 0) & (v < target.height)
-    u, v, z = u[inside], v[inside], z[inside]
-    nearest = np.full(target.height * target.width, np.inf, np.float32)
-    np.minimum.at(nearest, v * target.width + u, z.astype(np.float32))
-    nearest[np.isinf(nearest)] = np.nan
-    return nearest.reshape(target.height, target.width)

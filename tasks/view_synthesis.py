@@ -26,10 +26,11 @@ ACCURACY_DROPS: Mapping[str, float] = {"fp32": 0.02, "fp16": 0.05, "bf16": 0.2, 
 @dataclass(frozen=True)
 class View:
     """What the target camera sees: `image` is uint8 RGB (height, width, 3); `depth` float32 (height, width), metres
-    along its Z, NaN where nothing is known."""
+    along its Z, NaN where nothing is known; `mask` bool (height, width), where objects are, None where nobody says."""
 
     image: np.ndarray
     depth: np.ndarray
+    mask: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Registration by z-buffered warping, and the reader of 7-Scenes on frames made here and on the real ones."""
+"""The reader of 7-Scenes on frames made here and on the real ones."""
 
 from __future__ import annotations
 
@@ -8,60 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from perception.evaluation.seven_scenes import BASELINE, COLOR_CAMERA, SevenScenes, register
+from perception.evaluation.seven_scenes import COLOR_CAMERA, SevenScenes
 from perception.tasks.geometry import Camera
 
 DATA = Path(os.environ.get("PERCEPTION_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 SCENE = DATA / "seven_scenes_redkitchen"
 DEPTH_CAMERA = Camera(640, 480, 585.0, 585.0, 320.0, 240.0)
-
-
-def plane(camera: Camera, normal: np.ndarray, offset: float) -> np.ndarray:
-    columns, rows = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
-    x, y = (columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy
-    return offset / (normal[0] * x + normal[1] * y + normal[2])
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.floats(-0.4, 0.4), st.floats(-0.4, 0.4), st.floats(1, 5))
-def test_a_plane_stays_the_same_plane(a: float, b: float, metres: float) -> None:
-    normal = np.array([a, b, 1.0])
-    source, target = DEPTH_CAMERA.resized(320, 240), COLOR_CAMERA.resized(320, 240)
-    seen = register(plane(source, normal, metres), source, target, BASELINE)
-    expected = plane(target, normal, metres - normal @ BASELINE)
-    known = np.isfinite(seen)
-    # The depth camera sees only the middle of the colour camera's wider view, and there must be no hole in it.
-    assert known[15:225, 22:285].mean() > 0.999
-    assert np.abs(seen / expected - 1)[known].max() < 0.01
-
-
-def test_the_same_camera_in_the_same_place_changes_nothing() -> None:
-    depth = np.random.default_rng(0).uniform(0.5, 9, (48, 64))
-    depth[3, 4] = np.nan
-    camera = Camera(64, 48, 60.0, 60.0, 31.5, 23.5)
-    np.testing.assert_array_equal(register(depth, camera, camera, np.zeros(3)), depth.astype(np.float32))
-
-
-def test_the_nearest_surface_hides_what_is_behind_it() -> None:
-    """A post at 1 m before a wall at 4 m: seen from 9 cm to the right it moves left over the wall and leaves a gap."""
-    camera = Camera(200, 40, 100.0, 100.0, 99.5, 19.5)
-    depth = np.full((40, 200), 4.0)
-    depth[:, 100:120] = 1.0
-    seen = register(depth, camera, camera, np.array([0.09, 0, 0]))
-    assert (seen[:, 91:111] == 1.0).all()  # 100 px * 0.09 m / 1 m to the left, whole
-    assert (seen[:, :91] == 4.0).all()  # the wall beside it
-    assert np.isnan(seen[:, 111:117]).all()  # what the post hid from the first camera
-    assert (seen[:, 118:197] == 4.0).all()
-
-
-def test_moving_forward_shortens_depth() -> None:
-    camera = Camera(20, 20, 10.0, 10.0, 9.5, 9.5)
-    seen = register(np.full((20, 20), 3.0), camera, camera, np.array([0, 0, 1.0]))
-    assert np.nanmax(seen) == np.nanmin(seen) == 2.0
-    assert np.isnan(register(np.full((20, 20), 0.5), camera, camera, np.array([0, 0, 1.0]))).all()
 
 
 def write_scene(folder: Path, count: int = 2) -> None:
