@@ -161,6 +161,15 @@ def model_config(model: str, input_size: tuple[int, int] | None = None, **option
     return entry.configure(config, trained.get("options", {}) | options)
 
 
+def model_options(model: str) -> dict[str, Any]:
+    """The options with which a model's weights go, as its builder takes them; none where it has no weights.
+
+    Raises:
+        ValueError: unknown model.
+    """
+    return dict(_entry(model)[1].get("options", {}))
+
+
 def _tuple(value: Any) -> Any:
     """Lists of JSON as the tuples that configs hold."""
     return tuple(map(_tuple, value)) if isinstance(value, list) else value

@@ -26,6 +26,8 @@ HEAD = 64
 EXPANSION = 4
 """Hidden channels of a block's second half over those of the embedding."""
 PATCH, DEPTH = 16, 12
+DROPPED = 0.2
+"""Share of a fusion network's hidden values that a step of training does without."""
 HEADS: Mapping[str, int] = {"vit_tiny": 3, "vit_small": 6, "vit_base": 12}
 STEMS = ("patches", "convolutions")
 Size = tuple[int, int]
@@ -132,6 +134,59 @@ class ViT(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classify(self.features(x))
+
+
+class FusedViT(nn.Module):
+    """Workers, whose features in a row are the input of a network that tells the classes (`fuse`): layers with ReLU.
+
+    In training some workers' features are zeros, as where a device does not answer.
+
+    Args:
+        hidden: widths of the layers before the last.
+        missing: share of images in training that lack one worker or two, one at least being left.
+        tuned: whether the workers are trained too.
+
+    Shapes: (N, 3, H, W), normalised, to logits (N, classes).
+    """
+
+    def __init__(
+        self, workers: Sequence[ViT], classes: int, hidden: Sequence[int], missing: float = 0.0, tuned: bool = True
+    ) -> None:
+        super().__init__()
+        self.workers = nn.ModuleList(workers)
+        self.missing, self.tuned = missing, tuned
+        widths = [sum(worker.norm.normalized_shape[0] for worker in workers), *hidden]
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(DROPPED)]
+        self.fuse = nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+        if not tuned:
+            self.workers.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> FusedViT:
+        super().train(mode)
+        self.workers.train(mode and self.tuned)
+        return self
+
+    @property
+    def layers(self) -> list[nn.Linear]:
+        """Those of `fuse` that have parameters."""
+        return [layer for layer in self.fuse if isinstance(layer, nn.Linear)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = [worker.features(x) for worker in self.workers]  # type: ignore[operator]
+        if self.training and self.missing:
+            there = self._there(len(x), x.device).to(features[0].dtype)
+            features = [part * there[:, number, None] for number, part in enumerate(features)]
+        return self.fuse(torch.cat(features, 1))
+
+    def _there(self, count: int, device: torch.device) -> torch.Tensor:
+        """Which workers each of so many images has, bool (count, workers)."""
+        workers = len(self.workers)
+        most = min(2, workers - 1)
+        lacking = (torch.rand(count, 1) < self.missing) * torch.randint(1, 3, (count, 1)).clamp(max=most)
+        ranks = torch.rand(count, workers).argsort(1).argsort(1)
+        return (ranks >= lacking).to(device)
 
 
 def _configure(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig:

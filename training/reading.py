@@ -32,10 +32,10 @@ def load_recipe(name: str) -> Recipe:
             kind = find_lesson(str(fields["model"])).recipe_class
         except ValueError as error:
             raise ValueError(f"{path}, model: {error}") from error
-    return _read(kind, fields, str(path))
+    return read_fields(kind, fields, str(path))
 
 
-def _read(kind: type[Part], fields: Any, where: str) -> Part:
+def read_fields(kind: type[Part], fields: Any, where: str) -> Part:
     """A dataclass from what YAML holds.
 
     Raises:
@@ -52,9 +52,9 @@ def _read(kind: type[Part], fields: Any, where: str) -> Part:
         place = f"{where}, {name}"
         part = _part(hints[name])
         if part and get_origin(hints[name]) is tuple:
-            values[name] = tuple(_read(part, item, place) for item in value)
+            values[name] = tuple(read_fields(part, item, place) for item in value)
         elif part:
-            values[name] = _read(part, value, place)
+            values[name] = read_fields(part, value, place)
         else:
             values[name] = tuple(value) if isinstance(value, list) else value
             _check_number(values[name], hints[name], place)

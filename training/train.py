@@ -38,7 +38,7 @@ LOGGED = 100
 """Steps between two lines of the log, each of which goes with a checkpoint."""
 
 
-def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu") -> Path:
+def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu", lesson: Lesson | None = None) -> Path:
     """Run a recipe, or what is left of it if `out` holds its checkpoint.
 
     Args:
@@ -46,6 +46,7 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu") -> Path:
         out: gets checkpoint.pt, log.jsonl, events for TensorBoard and, at the end, NAME.safetensors (fp16) and
             NAME.json, an entry for models/weights/weights.json.
         device: of torch. On a GPU, arithmetic is bfloat16 where autocast allows.
+        lesson: None: that of the recipe's model.
 
     Returns:
         The weights file.
@@ -57,7 +58,7 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu") -> Path:
     _check_device(device)
     torch.manual_seed(recipe.seed)
     torch.backends.cudnn.deterministic = True
-    lesson = find_lesson(recipe.model).open(recipe, data, out)
+    lesson = lesson or find_lesson(recipe.model).open(recipe, data, out)
     out.mkdir(parents=True, exist_ok=True)
     model = lesson.narrow(_started(lesson, data).to(device), out)
     run = Run(lesson, model, device)
@@ -247,12 +248,12 @@ def _finish(lesson: Lesson, model: nn.Module, out: Path) -> Path:
     save_file(tensors, path)
     model.load_state_dict({key: value.float() for key, value in tensors.items()})
     scores = lesson.measure(torch_predict(model.eval(), config), config)
-    entry = {
-        "weights": path.name,
-        "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        **lesson.entry(model),
-        "data_licence": recipe.data_licence,
-        "metrics": {name: round(value, 4) for name, value in scores.items()},
-    }
-    (out / f"{recipe.model}.json").write_text(json.dumps({recipe.model: entry}, indent=2) + "\n")
+    metrics = {name: round(value, 4) for name, value in scores.items()}
+    write_entry(path, recipe.model, lesson.entry(model) | {"data_licence": recipe.data_licence, "metrics": metrics})
     return path
+
+
+def write_entry(path: Path, model: str, fields: Mapping[str, Any]) -> None:
+    """Write the JSON file beside weights, by which they stand for a registered model."""
+    weights = {"weights": path.name, "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    path.with_suffix(".json").write_text(json.dumps({model: weights | dict(fields)}, indent=2) + "\n")

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed; models are 
 from torch.nn import functional as F  # noqa: E402
 
 from perception.models import count_macs, count_parameters, create_model, list_models, model_config  # noqa: E402
-from perception.models.vit import HEAD, Attention, ViT  # noqa: E402
+from perception.models.vit import HEAD, Attention, FusedViT, ViT  # noqa: E402
 from perception.tasks.labels import CIFAR10_LABELS  # noqa: E402
 
 SIZE = (224, 224)
@@ -116,3 +116,44 @@ def test_what_cannot_be_built_is_refused() -> None:
 def test_one_stands_for_all_in_lists() -> None:
     assert list_models("classification") == ["vit_small"]
     assert model_config("vit_base").labels == CIFAR10_LABELS and model_config("vit_tiny").input_size == SIZE
+
+
+def fused(**options: object) -> FusedViT:
+    """Three small workers of one, two and one heads."""
+    torch.manual_seed(0)
+    shared = {"patch": 8, "depth": 1, "classifies": False}
+    workers = [create_model("vit_tiny", False, (16, 16), heads=heads, **shared) for heads in (1, 2, 1)]
+    return FusedViT(workers, 5, (32,), **options)
+
+
+def test_features_are_fused_in_the_order_of_workers() -> None:
+    model, image = fused().eval(), torch.randn(2, 3, 16, 16)
+    features = torch.cat([worker(image) for worker in model.workers], 1)
+    first, last = model.layers
+    assert features.shape == (2, 256) and first.in_features == 256 and last.out_features == 5
+    torch.testing.assert_close(model(image), last(F.relu(first(features))))
+
+
+def test_in_training_one_worker_or_two_are_missing() -> None:
+    model = fused(missing=0.6).train()
+    there = model._there(4000, torch.device("cpu"))
+    lacking = 3 - there.sum(1)
+    assert lacking.unique().tolist() == [0, 1, 2] and (lacking > 0).float().mean() == pytest.approx(0.6, abs=0.03)
+    assert (~there).float().mean(0).tolist() == pytest.approx([0.3] * 3, abs=0.03), "each as often"
+    seen: list[torch.Tensor] = []
+    model.fuse.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(torch.randn(40, 3, 16, 16))
+    parts = seen[0].split([64, 128, 64], 1)
+    zeros = torch.stack([(part == 0).all(1) for part in parts], 1)
+    assert 0 < zeros.sum() < 60 and not zeros.all(1).any()
+    one = FusedViT(list(model.workers)[:1], 5, (8,), missing=1.0)
+    assert one._there(50, torch.device("cpu")).all(), "a worker that is alone is always there"
+
+
+def test_workers_learn_with_the_fusion_network_or_stay() -> None:
+    for tuned in (True, False):
+        model = fused(tuned=tuned).train()
+        model(torch.randn(2, 3, 16, 16)).sum().backward()
+        learned = [parameter.grad is not None for parameter in model.workers.parameters()]
+        assert all(learned) if tuned else not any(learned)
+        assert all(worker.training == tuned for worker in model.workers) and model.fuse.training
