@@ -100,28 +100,51 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _build(args: argparse.Namespace) -> int:
-    from perception.engines import EngineError, build, load
+def _parts(args: argparse.Namespace) -> list[str]:
+    """The parts of the model, each of which is an engine; [""] for most. Of what is built that is known without it."""
+    from perception.engines import built_parts
 
+    if names := built_parts(args.model, getattr(args, "directory", None)):
+        return names
+    from perception.engines.source import open_source
+
+    return [part.name for part in open_source(args.model, args.size).config.parts] or [""]
+
+
+def _build(args: argparse.Namespace) -> int:
     layers = _float_layers(args)
     report = _reporter()
-    if args.if_needed:
-        from perception.tasks.decoders import FoundDecoder
+    for part in _parts(args):
+        if not (args.if_needed and _is_built(args, part, report)):
+            _build_part(args, part, layers, report)
+    return 0
 
-        try:
-            with load(args.model, args.target, args.precision, directory=args.directory, size=args.size) as engine:
-                inside = isinstance(engine.config.decoder, FoundDecoder)
-                other = {"graph": not inside, "numpy": inside}.get(args.suppression, False)
-                if other:
-                    report(f"{engine.info['model']} was built with another --suppression")
-                elif engine.chosen or (args.target, args.precision) != ("auto", "auto"):
-                    report(f"{engine.info['model']} is built: {engine.info['runtime']} {engine.info['precision']}")
-                    return 0
-                else:
-                    name = engine.info["model"]
-                    report(f"{name} was built for targets by name; auto has not chosen between them yet")
-        except EngineError as error:
-            report(str(error))
+
+def _is_built(args: argparse.Namespace, part: str, report: Callable[[str], None]) -> bool:
+    from perception.engines import EngineError, load
+    from perception.tasks.decoders import FoundDecoder
+
+    try:
+        with load(
+            args.model, args.target, args.precision, directory=args.directory, size=args.size, part=part
+        ) as engine:
+            inside = isinstance(engine.config.decoder, FoundDecoder)
+            other = {"graph": not inside, "numpy": inside}.get(args.suppression, False)
+            name = engine.info["model"]
+            if other:
+                report(f"{name} was built with another --suppression")
+            elif engine.chosen or (args.target, args.precision) != ("auto", "auto"):
+                report(f"{name} is built: {engine.info['runtime']} {engine.info['precision']}")
+                return True
+            else:
+                report(f"{name} was built for targets by name; auto has not chosen between them yet")
+    except EngineError as error:
+        report(str(error))
+    return False
+
+
+def _build_part(args: argparse.Namespace, part: str, layers: FloatLayers, report: Callable[[str], None]) -> None:
+    from perception.engines import build
     from perception.evaluation.judge import find_judge  # not before it is known that something is to be built
 
     path = build(
@@ -135,10 +158,10 @@ def _build(args: argparse.Namespace) -> int:
         judge=partial(find_judge, data=args.data, root=args.data_root),
         layers=layers,
         suppression=args.suppression,
+        part=part,
         progress=report,
     )
     report(f"engine: {path}")
-    return 0
 
 
 def _float_layers(args: argparse.Namespace) -> FloatLayers:
@@ -157,13 +180,14 @@ def _sensitivity(args: argparse.Namespace) -> int:
     from perception.engines.workshop import make_workshop
 
     scheme = get_runtime(args.target).quantization()
-    workshop = make_workshop(args.model, args.size, args.frames, args.calibration, _reporter())
-    report = workshop.sensitivity(scheme).report(workshop.progress)
-    print(report.to_markdown())
-    path = args.out / f"{workshop.config.name}-{args.target}"
-    for suffix, text in ((".json", report.to_json()), (".md", report.to_markdown())):
-        write_atomically(Path(f"{path}{suffix}"), text.encode() + b"\n")
-    print(f"\nfigures: {path}.json, {path}.md")
+    for part in _parts(args):
+        workshop = make_workshop(args.model, args.size, args.frames, args.calibration, _reporter(), part=part)
+        report = workshop.sensitivity(scheme).report(workshop.progress)
+        print(report.to_markdown())
+        path = args.out / "-".join(filter(None, (workshop.config.name, part, args.target)))
+        for suffix, text in ((".json", report.to_json()), (".md", report.to_markdown())):
+            write_atomically(Path(f"{path}{suffix}"), text.encode() + b"\n")
+        print(f"\nfigures: {path}.json, {path}.md")
     return 0
 
 
@@ -171,19 +195,22 @@ def _check(args: argparse.Namespace) -> int:
     from perception.engines.source import open_source
     from perception.engines.trt_support import check_precisions
 
-    problems = check_precisions(open_source(args.model, args.size))
-    for precision, sentences in problems.items():
-        print(f"{precision}: " + ("TensorRT 10.3 parses every operator" if not sentences else "; ".join(sentences)))
-    return int(any(problems.values()))
+    refused = False
+    for part in _parts(args):
+        for precision, sentences in check_precisions(open_source(args.model, args.size, part)).items():
+            words = "; ".join(sentences) or "TensorRT 10.3 parses every operator"
+            print(f"{part and f'{part}, '}{precision}: {words}")
+            refused |= bool(sentences)
+    return int(refused)
 
 
 def _bench(args: argparse.Namespace) -> int:
     from perception.engines.bench import bench
 
     report = _reporter()
-    print(
-        bench(args.model, args.target, args.precision, args.threads, args.size, args.frames, args.calibration, report)
-    )
+    for part in _parts(args):
+        choice = args.target, args.precision, args.threads, args.size
+        print(bench(args.model, *choice, args.frames, args.calibration, report, part))
     return 0
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perception.engines.engine import Engine, build_command, load, stale
+from perception.engines.engine import Engine, build_command, built_parts, load, stale
 from perception.engines.errors import EngineError
 from perception.engines.store import default_directory
 
 if TYPE_CHECKING:
     from perception.engines.builder import build
 
-__all__ = ["Engine", "EngineError", "build", "build_command", "default_directory", "load", "stale"]
+__all__ = ["Engine", "EngineError", "build", "build_command", "built_parts", "default_directory", "load", "stale"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from perception.engines import parity
-from perception.engines.runtimes import Session
+from perception.engines.runtimes import Frame, Session
 from perception.tasks import get_task
 from perception.tasks.config import ModelConfig
 
@@ -69,14 +69,14 @@ class Acceptance:
     """The float32 definition's results, and the bounds around them.
 
     Args:
-        frames, reference: at least 16 images, and what the definition makes of them.
+        frames, reference: at least 16, and what the definition makes of them.
         judge, expected: measures accuracy, and what it measured of the definition; None: only parity counts.
     """
 
     def __init__(
         self,
         config: ModelConfig,
-        frames: Sequence[np.ndarray],
+        frames: Sequence[Frame],
         reference: Sequence[Mapping[str, np.ndarray]],
         judge: Judge | None = None,
         expected: float = float("nan"),

@@ -50,18 +50,20 @@ def bench(
     frames: Path | None,
     calibration: Path | None,
     progress: Progress,
+    part: str = "",
 ) -> str:
     """Time the baseline and all candidates in turn and return the table, with what it was measured on.
 
     Raises:
         EngineError: as `perception.engines.build`.
     """
-    workshop = make_workshop(model, size, frames, calibration, progress)
+    workshop = make_workshop(model, size, frames, calibration, progress, part=part)
     possible: list[Baseline | EngineCandidate] = [Baseline(workshop, threads)]
     possible += candidates(workshop, target, precision, RUNTIMES, threads)
     rows = auto.measure(possible, workshop.acceptance, progress)
     height, width = workshop.config.input_size
-    head = f"{workshop.config.name} {height}x{width} on {cpu().name}, {threads or os.cpu_count()} threads"
+    name = f"{workshop.config.name} {part}".strip()
+    head = f"{name} {height}x{width} on {cpu().name}, {threads or os.cpu_count()} threads"
     best = auto.fastest(rows[1:])
     lines = [head, auto.table(rows, rows[0].times), f"fastest that passes parity: {best.name}"]
     if workshop.config.decoder is not None:

@@ -32,6 +32,7 @@ def build(
     judge: FindJudge | None = None,
     layers: FloatLayers = ALL_INT8,
     suppression: str = "auto",
+    part: str = "",
     progress: Progress = lambda line: None,
     runtimes: Mapping[str, Callable[[], Runtime]] = RUNTIMES,
     clock: Callable[[], float] = time.time,
@@ -42,7 +43,7 @@ def build(
         model: registered name, or path of an ONNX file with our metadata.
         target, precision: names, or "auto": all that are possible here are timed and the fastest right one is kept.
         size: (height, width) other than the model's own.
-        frames, calibration, judge, layers: see `make_workshop`.
+        frames, calibration, judge, layers, part: see `make_workshop`.
         suppression: where a detector's doubles are left out: in its "graph", in "numpy" behind it, or where that takes
             less time here ("auto"; of an engine by name that is "numpy", the one whose thresholds can be changed).
 
@@ -53,7 +54,7 @@ def build(
         EngineError: see the message; what was stored before is untouched.
     """
     store = Store(directory)
-    workshop = make_workshop(model, size, frames, calibration, progress, judge, layers)
+    workshop = make_workshop(model, size, frames, calibration, progress, judge, layers, part)
     if suppression not in SUPPRESSIONS:
         raise EngineError(f"suppression {suppression!r} is unknown; accepted: {', '.join(SUPPRESSIONS)}")
     possible = candidates(workshop, target, precision, runtimes)

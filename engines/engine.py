@@ -14,7 +14,7 @@ import numpy as np
 
 from perception.engines.errors import EngineError
 from perception.engines.key import file_identity, make_key
-from perception.engines.runtimes import RUNTIMES, Runtime, Session, get_runtime
+from perception.engines.runtimes import RUNTIMES, Frame, Runtime, Session, by_name, get_runtime
 from perception.engines.store import Record, Store
 from perception.tasks.config import WEIGHTS_SUFFIX, ModelConfig
 
@@ -27,7 +27,7 @@ class Engine:
     def __init__(self, record: Record, session: Session, threads: int, load_seconds: float) -> None:
         self.config: ModelConfig = record.config
         self.info: dict[str, str] = {
-            "model": record.config.name,
+            "model": " ".join(filter(None, (record.config.name, record.config.part))),
             "target": record.key.runtime,
             "runtime": f"{record.key.runtime} {record.key.version}",
             "precision": record.key.precision,
@@ -36,36 +36,38 @@ class Engine:
             "device": session.device,
             "load_s": f"{load_seconds:.3f}",
         }
-        """For diagnostics: model, target, runtime with its version, precision, key (short), threads, device,
+        """For diagnostics: model (and part), target, runtime with its version, precision, key (short), threads, device,
         and the seconds that loading took."""
         self.chosen = record.chosen > 0
         """Whether `build --target auto` chose this engine; otherwise it was built by name, and others may be faster."""
         self.trained = bool(record.config.weights) or record.model.endswith(".onnx")
         """Whether what it says means something: a registered model may be without weights, an ONNX file has its own."""
         self._session: Session | None = session
-        self._shape = (1, *record.config.input_size, 3)
+        self._accepted = {tensor.name: (tensor.shape, tensor.dtype) for tensor in record.config.inputs}
 
-    def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the network on one image.
+    def run(self, frame: Frame) -> dict[str, np.ndarray]:
+        """Run the network once.
 
         Args:
-            image: uint8 (1, height, width, 3) as `perception.tasks.image.preprocess` makes it.
+            frame: uint8 (1, height, width, 3) as `perception.tasks.image.preprocess` makes it; or every input by name,
+                as the config has them.
 
         Returns:
             Arrays by output name, as the config has them. They are buffers of the engine: the next `run` overwrites
             them, `close` frees them. Copy what must live longer.
 
         Raises:
-            EngineError: closed, or an image of another shape or dtype.
+            EngineError: closed, or arrays of other names, shapes or dtypes.
         """
         if self._session is None:
             raise EngineError(f"engine {self.config.name!r} is closed; load it again")
-        if image.shape != self._shape or image.dtype != np.uint8:
+        given = {name: (array.shape, array.dtype.name) for name, array in by_name(frame).items()}
+        if given != self._accepted:
             raise EngineError(
-                f"engine {self.config.name!r} was given {image.dtype} of shape {image.shape}; accepted is uint8 of "
-                f"shape {self._shape}, as perception.tasks.image.preprocess makes it"
+                f"engine {self.config.name!r} was given {_words(given)}; accepted is {_words(self._accepted)}, images "
+                "as perception.tasks.image.preprocess makes them"
             )
-        return self._session.run(image)
+        return self._session.run(frame)
 
     def close(self) -> None:
         """Free everything. A second call does nothing."""
@@ -82,6 +84,10 @@ class Engine:
         self.close()
 
 
+def _words(tensors: Mapping[str, tuple[tuple[int, ...], str]]) -> str:
+    return ", ".join(f"{name} {dtype} of shape {shape}" for name, (shape, dtype) in tensors.items()) or "nothing"
+
+
 def load(
     model: str,
     target: str = "auto",
@@ -90,6 +96,7 @@ def load(
     directory: Path | None = None,
     *,
     size: tuple[int, int] | None = None,
+    part: str = "",
     runtimes: Runtimes = RUNTIMES,
 ) -> Engine:
     """Load an engine that was built before. Nothing is ever built here.
@@ -100,6 +107,7 @@ def load(
         threads: CPU threads of the engine; 0: all cores.
         directory: of the engines; None: $PERCEPTION_ENGINES or ~/.cache/perception/engines.
         size: (height, width); needed only where engines of several sizes were built.
+        part: of a network that has parts, each of which is an engine.
 
     Raises:
         EngineError: not built, stale, cut short, of another machine, or not loadable. The message says which command
@@ -109,9 +117,9 @@ def load(
     if threads < 0:
         raise EngineError(f"threads is {threads}; accepted: 0 for all cores, or a positive number")
     store = Store(directory)
-    built = _matching(store, model, target, precision, size)
+    built = _matching(store, model, target, precision, size, part)
     command = build_command(model, target, precision, size)
-    wanted = f"{model!r} (target {target}, precision {precision})"
+    wanted = f"{model!r} ({part and f'part {part}, '}target {target}, precision {precision})"
     if not built:
         raise EngineError(f"no engine for {wanted} in {store.directory}; {_hint(model)}build it: {command}")
     if len({record.config.input_size for record in built}) > 1:
@@ -130,6 +138,15 @@ def load(
     return Engine(record, session, threads, time.perf_counter() - start)
 
 
+def built_parts(model: str, directory: Path | None = None) -> list[str]:
+    """Names of the parts of a model of which engines were built; [""] if it has none, and [] if nothing was built."""
+    try:
+        built = _matching(Store(directory), model, "auto", "auto", None, None)
+    except EngineError:
+        return []
+    return [part.name for part in built[0].config.parts] or [""] if built else []
+
+
 def build_command(
     model: str, target: str = "auto", precision: str = "auto", size: tuple[int, int] | None = None
 ) -> str:
@@ -146,7 +163,9 @@ def _hint(model: str) -> str:
     return ""
 
 
-def _matching(store: Store, model: str, target: str, precision: str, size: tuple[int, int] | None) -> list[Record]:
+def _matching(
+    store: Store, model: str, target: str, precision: str, size: tuple[int, int] | None, part: str | None
+) -> list[Record]:
     """Records of a model, the one to take first. An unreadable file counts only where no other engine fits."""
     found: list[Record] = []
     broken: list[EngineError] = []
@@ -163,6 +182,7 @@ def _matching(store: Store, model: str, target: str, precision: str, size: tuple
             and target in ("auto", record.key.runtime)
             and precision in ("auto", record.key.precision)
             and size in (None, record.config.input_size)
+            and part in (None, record.config.part)
         ):
             found.append(record)
     if broken and not found:

@@ -1,11 +1,11 @@
 """ONNX graphs: our metadata and reproducible bytes. Rewrites are in `perception.engines.rewrites`.
 
-The interface of every graph: input "image", uint8 (1, height, width, 3); outputs with the names, shapes and types of
-the model's config.
+The interface of every graph: inputs and outputs with the names, shapes and types of the model's config.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from perception.engines.errors import EngineError
-from perception.tasks.config import ModelConfig
+from perception.tasks.config import ModelConfig, Tensor
 
 CONFIG = "perception.config"
 """Key of the model's config in the graph's metadata."""
@@ -60,23 +60,26 @@ def read_config(model: onnx.ModelProto, name: str) -> ModelConfig:
         config = ModelConfig.from_json(texts[CONFIG])
     except ValueError as error:
         raise EngineError(f"{name} carries a {CONFIG!r} that cannot be read: {error}") from error
-    found: Tensors = {value.name: (int(value.type.tensor_type.elem_type), _shape(value)) for value in model.graph.input}
-    expected: Tensors = {"image": (int(onnx.TensorProto.UINT8), (1, *config.input_size, 3))}
+    found, expected = _tensors(model.graph.input), _promised(config.inputs)
     if found != expected:
         raise EngineError(f"{name} takes {_words(found)}; accepted: {_words(expected)}")
-    found = {value.name: (int(value.type.tensor_type.elem_type), _shape(value)) for value in model.graph.output}
-    expected = {output.name: (_kind(output.dtype), output.shape) for output in config.outputs}
+    found, expected = _tensors(model.graph.output), _promised(config.outputs)
     if found != expected:
         raise EngineError(f"{name} gives {_words(found)}, but its config promises {_words(expected)}")
     return config
 
 
-def _kind(dtype: str) -> int:
-    return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+def _tensors(values: Iterable[onnx.ValueInfoProto]) -> Tensors:
+    types = {value.name: value.type.tensor_type for value in values}
+    return {
+        name: (int(kind.elem_type), tuple(dimension.dim_value for dimension in kind.shape.dim))
+        for name, kind in types.items()
+    }
 
 
-def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    return tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim)
+def _promised(tensors: Iterable[Tensor]) -> Tensors:
+    kind = onnx.helper.np_dtype_to_tensor_dtype
+    return {tensor.name: (int(kind(np.dtype(tensor.dtype))), tensor.shape) for tensor in tensors}
 
 
 def _words(tensors: Tensors) -> str:
@@ -97,6 +100,33 @@ def finish(model: onnx.ModelProto, config: ModelConfig) -> onnx.ModelProto:
         del item.metadata_props[:]
     entry = model.metadata_props.add()
     entry.key, entry.value = CONFIG, config.to_json()
+    return model
+
+
+def extract_part(model: onnx.ModelProto, config: ModelConfig, name: str) -> onnx.ModelProto:
+    """The part of a network's graph that computes the outputs of the part `name` of its inputs.
+
+    Raises:
+        EngineError: the network has no such part.
+    """
+    try:
+        config = config.of_part(name)
+    except ValueError as error:
+        raise EngineError(str(error)) from error
+    ends = [[tensor.name for tensor in tensors] for tensors in (config.inputs, config.outputs)]
+    return finish(onnx.utils.Extractor(model).extract_model(*ends), config)
+
+
+def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """Call the outputs by these names, and otherwise what is called so (PyTorch's exporter calls tensors as functions,
+    such as `view`). Changes the model in place and returns it."""
+    new = {name: f"{name}_inside" for name in names}
+    new |= {value.name: name for value, name in zip(model.graph.output, names, strict=True)}
+    for node in model.graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+    for value in (*model.graph.initializer, *model.graph.output):
+        value.name = new.get(value.name, value.name)
     return model
 
 

@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import yaml
 
-from perception.engines.runtimes import Runtime
+from perception.engines.runtimes import Frame, Runtime, by_name
 from perception.tasks.config import ModelConfig
 from perception.tasks.labels import NAMED_LABELS
 
@@ -36,7 +35,7 @@ class Key:
     """CPU features or CUDA compute capability."""
     precision: str
     shapes: str
-    """Input and outputs, e.g. "image 1x224x224x3, depth 1x1x224x224"."""
+    """Inputs and outputs, e.g. "image 1x224x224x3, depth 1x1x224x224"."""
     options: str
     """Build flags and quantisation scheme."""
     calibration: str
@@ -69,7 +68,6 @@ def make_key(
 ) -> Key:
     """The key that an engine has if it is built on this machine now. Hashes are given, everything else is looked up."""
     device = runtime.device()
-    tensors = [("image", (1, *config.input_size, 3)), *((output.name, output.shape) for output in config.outputs)]
     options = [runtime.options(precision), str(runtime.quantization()) if precision == "int8" else ""]
     return Key(
         source=source,
@@ -79,7 +77,7 @@ def make_key(
         device=device.name,
         capability=device.capability,
         precision=precision,
-        shapes=", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in tensors),
+        shapes=", ".join(f"{x.name} {'x'.join(map(str, x.shape))}" for x in (*config.inputs, *config.outputs)),
         options=", ".join(option for option in options if option),
         calibration=calibration,
         float_layers=float_layers,
@@ -118,9 +116,9 @@ def described_files(description: Path) -> list[Path]:
     return [*files, description.parent / str(labels)] if named else files
 
 
-def hash_frames(frames: Iterable[np.ndarray]) -> str:
-    """SHA-256 over shapes and pixels of frames, in order."""
+def hash_frames(frames: Iterable[Frame]) -> str:
+    """SHA-256 over shapes and content of frames, in order."""
     digest = hashlib.sha256()
-    for frame in frames:
-        digest.update(str(frame.shape).encode() + frame.tobytes())
+    for array in (array for frame in frames for array in by_name(frame).values()):
+        digest.update(str(array.shape).encode() + array.tobytes())
     return digest.hexdigest()

@@ -8,7 +8,7 @@ import numpy as np
 
 from perception.engines.errors import EngineError
 from perception.engines.frames import PARITY_FRAMES
-from perception.engines.runtimes import Session
+from perception.engines.runtimes import Frame, Session
 from perception.tasks import get_task
 from perception.tasks.config import ModelConfig
 
@@ -21,7 +21,7 @@ def bound(config: ModelConfig, precision: str) -> float:
 def disagreement(
     session: Session,
     config: ModelConfig,
-    frames: Sequence[np.ndarray],
+    frames: Sequence[Frame],
     reference: Iterable[Mapping[str, np.ndarray]],
 ) -> float:
     """The largest disagreement over all frames, in the task's own metric.

@@ -13,7 +13,7 @@ FLOAT_INPUTS = {"Resize": (1, 2)}
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a float32 graph whose weights and arithmetic are float16 and whose outputs keep their types.
+    """A copy of a float32 graph whose weights and arithmetic are float16, inputs and outputs keeping their types.
 
     Raises:
         EngineError: a weight lies outside of float16's range.
@@ -28,6 +28,9 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.FLOAT16
+    for value in graph.input:
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            _cast_input(graph, value.name)
     for value in graph.output:
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
             _cast_output(graph, value.name)
@@ -43,6 +46,14 @@ def _half(tensor: onnx.TensorProto) -> np.ndarray:
             f"weight {tensor.name!r} reaches {largest:.3g}, and float16 ends at 65504; use --precision fp32 or int8"
         )
     return values.astype(np.float16)
+
+
+def _cast_input(graph: onnx.GraphProto, given: str) -> None:
+    """Cast an input, and let its readers take that."""
+    inner = f"{given}_fp16"
+    for node in graph.node:
+        node.input[:] = [inner if name == given else name for name in node.input]
+    graph.node.insert(0, helper.make_node("Cast", [given], [inner], name=f"{given}_to_fp16", to=TensorProto.FLOAT16))
 
 
 def _cast_output(graph: onnx.GraphProto, output: str) -> None:

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from perception.engines.errors import EngineError
 from perception.engines.graph import constants, drop_unused
-from perception.engines.runtimes import Progress, Quantization
+from perception.engines.runtimes import Frame, Progress, Quantization, by_name
 
 WEIGHTED = ("Conv",)
 """Operators whose weights become int8."""
@@ -63,12 +63,12 @@ class Statistics:
 
 
 def quantize(
-    model: onnx.ModelProto, frames: Sequence[np.ndarray], scheme: Quantization, progress: Progress = lambda line: None
+    model: onnx.ModelProto, frames: Sequence[Frame], scheme: Quantization, progress: Progress = lambda line: None
 ) -> onnx.ModelProto:
     """A copy of a float32 graph in which convolutions and what lies between them are quantised.
 
     Args:
-        frames: calibration images, uint8 (1, height, width, 3), of the scenes that the robot will see.
+        frames: for calibration, of the scenes that the robot will see.
 
     Raises:
         EngineError: no frames.
@@ -133,12 +133,12 @@ def _activations(model: onnx.ModelProto, chosen: Sequence[onnx.NodeProto]) -> li
 
 
 def calibrate(
-    model: onnx.ModelProto, frames: Sequence[np.ndarray], progress: Progress = lambda line: None
+    model: onnx.ModelProto, frames: Sequence[Frame], progress: Progress = lambda line: None
 ) -> dict[str, Statistics]:
     """Run `frames` twice through the float32 graph: ranges of what may be quantised first, then histograms within them.
 
     Raises:
-        EngineError: no frames.
+        EngineError: no frames, or nothing that may be quantised.
     """
     import onnxruntime as ort
 
@@ -147,6 +147,8 @@ def calibrate(
             "int8 needs calibration frames and none were given; name a folder of images with --calibration"
         )
     tensors = _activations(model, _quantized_nodes(model))
+    if not tensors:
+        raise EngineError("the graph has no convolution, and int8 is for those; take another precision")
     probe = onnx.ModelProto.FromString(model.SerializeToString())
     del probe.graph.output[:]
     probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in tensors)
@@ -155,7 +157,7 @@ def calibrate(
     for step, frame in enumerate(itertools.chain(frames, frames)):
         if step % 8 == 0:
             progress(f"calibrating on frame {step % len(frames) + 1} of {len(frames)}")
-        for name, values in zip(tensors, session.run(None, {"image": frame}), strict=True):
+        for name, values in zip(tensors, session.run(None, dict(by_name(frame))), strict=True):
             if step < len(frames):
                 statistics[name].widen(values)
             else:

@@ -16,7 +16,7 @@ import onnx
 
 from perception.engines.graph import to_bytes
 from perception.engines.quantize import Statistics, layer_name, layers, place_pairs
-from perception.engines.runtimes import Progress, Quantization
+from perception.engines.runtimes import Frame, Progress, Quantization, by_name
 from perception.tasks import get_task
 from perception.tasks.config import ModelConfig
 
@@ -95,7 +95,7 @@ class Bench:
         model: onnx.ModelProto,
         statistics: Mapping[str, Statistics],
         scheme: Quantization,
-        frames: Sequence[np.ndarray],
+        frames: Sequence[Frame],
         config: ModelConfig,
     ) -> None:
         self.model, self.statistics, self.scheme = model, statistics, scheme
@@ -140,4 +140,4 @@ class Bench:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         session = ort.InferenceSession(to_bytes(model), options, providers=["CPUExecutionProvider"])
         names = [output.name for output in self.config.outputs]
-        return [dict(zip(names, session.run(names, {"image": frame}), strict=True)) for frame in self.frames]
+        return [dict(zip(names, session.run(names, dict(by_name(frame))), strict=True)) for frame in self.frames]

@@ -89,7 +89,8 @@ class Store:
     def record_path(self, model: str, config: ModelConfig, target: str, precision: str) -> Path:
         """Where the JSON file of an engine lies, whether it exists or not."""
         height, width = config.input_size
-        return self.directory / f"{Path(model).stem}-{height}x{width}-{target}-{precision}.json"
+        name = "-".join(filter(None, (Path(model).stem, config.part, f"{height}x{width}", target, precision)))
+        return self.directory / f"{name}.json"
 
     def read(self, path: Path) -> Record:
         """The record in the JSON file at `path`.

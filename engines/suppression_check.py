@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from perception.engines.errors import EngineError
-from perception.engines.runtimes import Progress, Session
+from perception.engines.runtimes import Frame, Progress, Session
 from perception.engines.suppression import LEAST
 from perception.engines.timing import time_sessions
 from perception.engines.workshop import EngineCandidate
@@ -36,13 +36,13 @@ class Finder:
         self._fit = Fit.of(config.input_size, config)
         self.device = session.device
 
-    def find(self, image: np.ndarray, least: float = LEAST) -> detection.Detections:
+    def find(self, frame: Frame, least: float = LEAST) -> detection.Detections:
         """Objects in an image of the network's size."""
-        return detection.parse(self._session.run(image), self._fit, self._config, least)
+        return detection.parse(self._session.run(frame), self._fit, self._config, least)
 
-    def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, frame: Frame) -> dict[str, np.ndarray]:
         """As a session, to be timed."""
-        self.find(image, 0.3)
+        self.find(frame, 0.3)
         return {}
 
     def close(self) -> None:

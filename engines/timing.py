@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perception.engines.runtimes import Session
+from perception.engines.runtimes import Frame, Session
 
 ROUNDS = 40
 RUNS = 3
@@ -24,7 +24,7 @@ class Times(NamedTuple):
 
 def time_sessions(
     sessions: Mapping[str, Session],
-    frames: Sequence[np.ndarray],
+    frames: Sequence[Frame],
     rounds: int = ROUNDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Times]:

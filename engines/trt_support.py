@@ -17,7 +17,7 @@ from perception.engines.graph import attributes, constants
 from perception.engines.precision import to_fp16
 from perception.engines.quantize import quantize
 from perception.engines.runtimes import Quantization
-from perception.engines.source import Source
+from perception.engines.source import Source, complete
 
 OPSETS = range(9, 21)
 MAX_RANK = 8
@@ -175,5 +175,6 @@ def check_precisions(source: Source) -> dict[str, list[str]]:
     """`unsupported` for the graphs of every precision. Scales do not matter here, so noise calibrates the int8 one."""
     model = source.graph()
     noise = np.random.default_rng(0).integers(0, 256, (1, *source.config.input_size, 3), np.uint8)
-    graphs = {"fp32": model, "fp16": to_fp16(model), "int8": quantize(model, [noise], Quantization("int8"))}
+    frames = complete(source, [noise])
+    graphs = {"fp32": model, "fp16": to_fp16(model), "int8": quantize(model, frames, Quantization("int8"))}
     return {precision: unsupported(graph) for precision, graph in graphs.items()}

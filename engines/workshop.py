@@ -19,6 +19,7 @@ from perception.engines.precision import to_fp16
 from perception.engines.quantize import Statistics, calibrate, place_pairs
 from perception.engines.runtimes import (
     PRECISIONS,
+    Frame,
     Progress,
     Quantization,
     Runtime,
@@ -27,7 +28,7 @@ from perception.engines.runtimes import (
     get_runtime,
 )
 from perception.engines.sensitivity import Bench
-from perception.engines.source import Source, open_source
+from perception.engines.source import Source, complete, open_source
 from perception.engines.store import Record
 from perception.engines.suppression import suppressed, with_suppression
 from perception.tasks.config import ModelConfig
@@ -67,16 +68,16 @@ class Workshop:
         self.source = source
         self.config = source.config
         self.progress = progress
-        self.frames = load_frames(parity_frames, source.config)
+        self.frames = complete(source, load_frames(parity_frames, source.config))
         self.judge = judge
         self._calibration, self._layers = calibration, layers
         self._kept: dict[Quantization, tuple[str, ...]] = {}
         self._graphs: dict[tuple[str, Quantization | None], bytes] = {}
 
     @cached_property
-    def calibration(self) -> list[np.ndarray]:
+    def calibration(self) -> list[Frame]:
         """Frames that int8 scales come from."""
-        return load_frames(self._calibration, self.config)
+        return complete(self.source, load_frames(self._calibration, self.config))
 
     @cached_property
     def reference(self) -> list[dict[str, np.ndarray]]:
@@ -241,18 +242,28 @@ def make_workshop(
     progress: Progress = lambda line: None,
     judge: FindJudge | None = None,
     layers: FloatLayers = ALL_INT8,
+    part: str = "",
 ) -> Workshop:
     """Open the model and share out the frames.
 
     Args:
         frames: folder of images; the shipped clip if None.
         calibration: another folder for int8 scales; if None, every second image of `frames`.
-        judge: finds the judge of the model.
+        judge: finds the judge of the model; a part has none.
         layers: see `Workshop`.
+        part: of a network that has parts, each of which is an engine.
+
+    Raises:
+        EngineError: see `open_source`; or no part was named of a network that has some.
     """
-    progress(f"opening {model}")
-    source = open_source(model, size)
+    progress(f"opening {part and f'part {part} of '}{model}")
+    source = open_source(model, size, part)
+    if source.config.parts and not part:
+        names = ", ".join(each.name for each in source.config.parts)
+        raise EngineError(f"{model} is built in parts: {names}; say which")
     to_calibrate, to_compare = split(find_frames(frames))
     if calibration:
         to_calibrate = split(find_frames(calibration))[0]
-    return Workshop(source, to_calibrate, to_compare, progress, judge(source.config) if judge else None, layers)
+    return Workshop(
+        source, to_calibrate, to_compare, progress, judge(source.config) if judge and not part else None, layers
+    )

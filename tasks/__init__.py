@@ -43,6 +43,14 @@ def typical(task: str, image: np.ndarray, number: int) -> np.ndarray:
     return image if change is None else cast("np.ndarray", change(image, number))
 
 
+def typical_inputs(config: ModelConfig, number: int) -> dict[str, np.ndarray]:
+    """What goes into a model beside image `number`, by name, as it might be on a robot.
+
+    A task whose models take more than an image has a function of this name for that.
+    """
+    return cast("dict[str, np.ndarray]", vars(get_task(config.task))["typical_inputs"](config, number))
+
+
 def task_names() -> list[str]:
     """Names of the modules of this package that are tasks, sorted."""
     modules = (importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:  # so that a command can know a default without loading NumPy
 INTERPOLATIONS = ("nearest", "linear", "area")
 COLOR_ORDERS = ("rgb", "bgr")
 LETTERBOXES = ("", "center", "corner")
-OUTPUT_DTYPES = ("float32", "uint8")
+TENSOR_DTYPES = ("float32", "uint8")
 GREY = 128
 WEIGHTS_SUFFIX = ".safetensors"
 """Of files that training writes, and that stand for a model wherever a name is asked for."""
@@ -28,8 +29,8 @@ SEGMENTATION_MODEL = "ffnet_mobilenet_v2_indoor"
 
 
 @dataclass(frozen=True)
-class Output:
-    """One output tensor of a model: its name, shape (batch first), unit ("m", "logit", "class", ...) and type."""
+class Tensor:
+    """A tensor of a model: its name, shape (batch first), unit ("m", "logit", "class", ...) and type."""
 
     name: str
     shape: tuple[int, ...]
@@ -37,8 +38,30 @@ class Output:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.dtype not in OUTPUT_DTYPES:
-            raise ValueError(f"dtype {self.dtype!r} of output {self.name!r} is unknown; accepted: {OUTPUT_DTYPES}")
+        if self.dtype not in TENSOR_DTYPES:
+            kind = type(self).__name__.lower()
+            raise ValueError(f"dtype {self.dtype!r} of {kind} {self.name!r} is unknown; accepted: {TENSOR_DTYPES}")
+
+
+class Input(Tensor):
+    """A tensor that goes into a model."""
+
+
+class Output(Tensor):
+    """A tensor that comes out of a model."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a network that is an engine of its own.
+
+    The network has a method called as the part, which takes `inputs`, by names of the network's inputs, an image first,
+    and of outputs of parts before it, and gives `outputs`, in this order.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -50,6 +73,14 @@ class ModelConfig:
     input_size: tuple[int, int]
     """(height, width) of the network's image in pixels."""
     outputs: tuple[Output, ...]
+    more_inputs: tuple[Input, ...] = ()
+    """What the network takes beside the image, in this order; or, if it `sees` none, in its place."""
+    sees: bool = True
+    """Whether an image is among the inputs."""
+    parts: tuple[Part, ...] = ()
+    """All parts of a network of which not all is computed equally often: engines are built of each."""
+    part: str = ""
+    """The part that this is the configuration of; empty: of a whole network."""
     color: str = "rgb"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Subtracted from the image scaled to [0, 1], channel by channel in the order `color`."""
@@ -108,6 +139,31 @@ class ModelConfig:
         if any(value <= 0 for value in self.std):
             raise ValueError(f"std {self.std} of model {self.name!r} must be positive")
 
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """All that goes in, an image first: "image", uint8 (1, height, width, 3) in the order `color`."""
+        image = Input("image", (1, *self.input_size, 3), "level", "uint8")
+        return (image, *self.more_inputs) if self.sees else self.more_inputs
+
+    def of_part(self, name: str) -> ModelConfig:
+        """The configuration of a part.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        part = next((part for part in self.parts if part.name == name), None)
+        if part is None:
+            known = ", ".join(part.name for part in self.parts) or "none"
+            raise ValueError(f"model {self.name!r} has no part {name!r}; its parts: {known}")
+        tensors = {tensor.name: tensor for tensor in (*self.outputs, *self.inputs)}
+        inputs = [tensors[name] for name in part.inputs if name != "image"]
+        return self.replace(
+            part=name,
+            sees="image" in part.inputs,
+            more_inputs=tuple(Input(x.name, x.shape, x.unit, x.dtype) for x in inputs),
+            outputs=tuple(output for name in part.outputs for output in self.outputs if output.name == name),
+        )
+
     def replace(self, **changes: Any) -> ModelConfig:
         """A copy with some fields changed, checked like a new one."""
         return dataclasses.replace(self, **changes)
@@ -128,9 +184,9 @@ class ModelConfig:
         """
         try:
             fields = json.loads(text)
-            fields["outputs"] = tuple(
-                Output(**output | {"shape": tuple(output["shape"])}) for output in fields["outputs"]
-            )
+            fields["outputs"] = tuple(_made(Output, tensor) for tensor in fields["outputs"])
+            fields["more_inputs"] = tuple(_made(Input, tensor) for tensor in fields.get("more_inputs", ()))
+            fields["parts"] = tuple(_made(Part, part) for part in fields.get("parts", ()))
             for name in ("input_size", "mean", "std", "focal", "labels"):
                 if fields.get(name) is not None:
                     fields[name] = tuple(fields[name])
@@ -141,3 +197,8 @@ class ModelConfig:
             return cls(**fields)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a model configuration of this version of perception: {error!r}") from error
+
+
+def _made(kind: Callable[..., Any], fields: Mapping[str, Any]) -> Any:
+    """Lists of JSON are tuples."""
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})

@@ -13,14 +13,17 @@ import cv2
 import numpy as np
 
 from perception.tasks.config import ModelConfig
-from perception.tasks.geometry import Fit
+from perception.tasks.geometry import Camera, Fit
 from perception.tasks.image import resize
-from perception.tasks.poses import angle_of, check_pose, distance_of
+from perception.tasks.poses import angle_of, check_pose, distance_of, pose_of
 
 PARITY_BOUNDS: Mapping[str, float] = {"fp32": 0.002, "fp16": 0.01, "bf16": 0.04, "int8": 0.08}
 """Largest accepted `disagreement` with the float32 definition, frame by frame."""
 ACCURACY_DROPS: Mapping[str, float] = {"fp32": 0.02, "fp16": 0.05, "bf16": 0.2, "int8": 0.5}
 """Largest accepted loss of PSNR in dB against the float32 definition, over a data set."""
+
+TYPICAL_FOCAL, TYPICAL_DISTANCE, TYPICAL_ANGLE = 0.9, 2.0, 5.0
+"""Of a camera, over its width; metres to the middle of a scene; degrees that a view is turned."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,36 @@ def parse(outputs: Mapping[str, np.ndarray], fit: Fit, config: ModelConfig) -> V
     depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
     pixels = cv2.convertScaleAbs(np.clip(resize(image, fit.source), 0, 1), alpha=255)
     return View(pixels, resize(depth, fit.source, "nearest"))
+
+
+def lens_numbers(camera: Camera, *distance: float) -> np.ndarray:
+    """A camera as networks take it: float32 (1, 4), fx / width, fy / height, (cx + 0.5) / width, (cy + 0.5) / height.
+
+    Of the input camera (1, 5): with the `distance` in metres from it to the middle of the scene.
+    """
+    across = camera.fx / camera.width, camera.fy / camera.height
+    middle = (camera.cx + 0.5) / camera.width, (camera.cy + 0.5) / camera.height
+    return np.array([[*across, *middle, *distance]], np.float32)
+
+
+def typical_inputs(config: ModelConfig, number: int) -> dict[str, np.ndarray]:
+    """What goes into a network beside image `number`: a view a step aside of a room, the same for the same number."""
+    height, width = config.input_size
+    random = np.random.default_rng(number)
+    camera = Camera.canonical((TYPICAL_FOCAL, TYPICAL_FOCAL * width / height), config.input_size)
+    axis = random.normal(size=3)
+    turn = np.radians(TYPICAL_ANGLE / 2)
+    pose = pose_of(tuple(random.uniform(-0.1, 0.1, 3)), (*(np.sin(turn) * axis / np.linalg.norm(axis)), np.cos(turn)))
+    floor = np.linspace(3.0, 1.0, height)[:, None].repeat(width, 1)
+    objects = (np.arange(height)[:, None] * 3 // height) * (np.arange(width) % 3)
+    told = {
+        "camera": lens_numbers(camera, TYPICAL_DISTANCE),
+        "target": lens_numbers(camera),
+        "pose": pose[None],
+        "seen_depth": floor[None, None],
+        "instances": objects[None, None],
+    }
+    return {tensor.name: told[tensor.name].astype(np.float32) for tensor in config.more_inputs}
 
 
 def disagreement(

@@ -19,6 +19,26 @@ from perception.tasks.config import ModelConfig
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 Progress = Callable[[str], None]
 """Called with one line about what is being done."""
+Frame = np.ndarray | Mapping[str, np.ndarray]
+"""What one run takes: every input by name, or the image alone, where that is the only one."""
+
+
+def by_name(frame: Frame) -> Mapping[str, np.ndarray]:
+    """Every input by name."""
+    return {"image": frame} if isinstance(frame, np.ndarray) else frame
+
+
+class Buffers:
+    """Arrays of a model's inputs and outputs by name, which a library reads from and writes to."""
+
+    def __init__(self, config: ModelConfig, make: Callable[[tuple[int, ...], np.dtype], np.ndarray] = np.zeros) -> None:
+        self.inputs = {tensor.name: make(tensor.shape, np.dtype(tensor.dtype)) for tensor in config.inputs}
+        self.outputs = {tensor.name: make(tensor.shape, np.dtype(tensor.dtype)) for tensor in config.outputs}
+
+    def fill(self, frame: Frame) -> None:
+        """Copy what a run takes into the inputs."""
+        for name, array in by_name(frame).items():
+            np.copyto(self.inputs[name], array)
 
 
 @dataclass(frozen=True)
@@ -43,7 +63,7 @@ class Session(Protocol):
     device: str
     """The processor it runs on, for people."""
 
-    def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, frame: Frame) -> dict[str, np.ndarray]:
         """Outputs by name, of the config's types; the arrays are overwritten by the next run."""
 
     def close(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -10,7 +9,7 @@ import onnxruntime as ort
 
 from perception.engines.device import Device, cpu
 from perception.engines.errors import EngineError
-from perception.engines.runtimes import Progress, Quantization
+from perception.engines.runtimes import Buffers, Frame, Progress, Quantization
 from perception.tasks.config import ModelConfig
 
 
@@ -69,27 +68,25 @@ class OnnxRuntime:
 
 
 class OnnxSession:
-    """One session whose input and outputs are bound to NumPy arrays of ours."""
+    """One session whose inputs and outputs are bound to NumPy arrays of ours."""
 
     def __init__(self, session: ort.InferenceSession, config: ModelConfig, threads: int) -> None:
         self.device = f"CPU ({threads or 'all'} threads)"
         self._session = session
-        self._image = np.zeros((1, *config.input_size, 3), np.uint8)
-        self._outputs = {output.name: np.zeros(output.shape, output.dtype) for output in config.outputs}
+        self._buffers = Buffers(config)
         self._binding = session.io_binding()
-        self._bind("image", self._image, self._binding.bind_input)
-        for name, array in self._outputs.items():
-            self._bind(name, array, self._binding.bind_output)
+        for arrays, bind in (
+            (self._buffers.inputs, self._binding.bind_input),
+            (self._buffers.outputs, self._binding.bind_output),
+        ):
+            for name, array in arrays.items():
+                bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
-    @staticmethod
-    def _bind(name: str, array: np.ndarray, bind: Callable[..., None]) -> None:
-        bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-
-    def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, frame: Frame) -> dict[str, np.ndarray]:
         """See `Session.run`."""
-        np.copyto(self._image, image)
+        self._buffers.fill(frame)
         self._session.run_with_iobinding(self._binding)
-        return self._outputs
+        return self._buffers.outputs
 
     def close(self) -> None:
         """See `Session.close`."""

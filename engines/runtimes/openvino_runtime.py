@@ -10,7 +10,7 @@ import openvino as ov
 
 from perception.engines.device import Device, cpu
 from perception.engines.errors import EngineError
-from perception.engines.runtimes import Progress, Quantization
+from perception.engines.runtimes import Buffers, Frame, Progress, Quantization
 from perception.tasks.config import ModelConfig
 
 
@@ -102,17 +102,15 @@ class OpenVinoSession:
         self.device = f"CPU ({compiled.get_property('INFERENCE_NUM_THREADS')} threads)"
         self._compiled = compiled
         self._request = compiled.create_infer_request()
-        self._image = np.zeros((1, *config.input_size, 3), np.uint8)
-        self._outputs = {output.name: np.zeros(output.shape, output.dtype) for output in config.outputs}
-        self._request.set_tensor("image", ov.Tensor(self._image, shared_memory=True))
-        for name, array in self._outputs.items():
+        self._buffers = Buffers(config)
+        for name, array in (self._buffers.inputs | self._buffers.outputs).items():
             self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))
 
-    def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, frame: Frame) -> dict[str, np.ndarray]:
         """See `Session.run`."""
-        np.copyto(self._image, image)
+        self._buffers.fill(frame)
         self._request.infer()
-        return self._outputs
+        return self._buffers.outputs
 
     def close(self) -> None:
         """See `Session.close`."""

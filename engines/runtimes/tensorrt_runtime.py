@@ -16,7 +16,7 @@ import tensorrt as trt
 
 from perception.engines.device import Device
 from perception.engines.errors import EngineError
-from perception.engines.runtimes import Progress, Quantization, cuda
+from perception.engines.runtimes import Buffers, Frame, Progress, Quantization, cuda
 from perception.engines.store import default_directory, write_atomically
 from perception.tasks.config import ModelConfig
 
@@ -161,41 +161,43 @@ class TensorRTSession:
         self._context = engine.create_execution_context()
         if self._context is None:
             raise EngineError(f"TensorRT cannot make a context: {log.words()}; free some GPU memory")
-        tensors: Tensors = {"image": ((1, *config.input_size, 3), "uint8")}
-        tensors |= {output.name: (output.shape, output.dtype) for output in config.outputs}
-        _check_tensors(engine, tensors)
+        _check_tensors(
+            engine, {tensor.name: (tensor.shape, tensor.dtype) for tensor in (*config.inputs, *config.outputs)}
+        )
         gpu = cuda_calls.device()
         self.device = f"{gpu.name} (compute capability {gpu.capability})"
         self._stream = cuda_calls.stream()
-        self._host: dict[str, np.ndarray] = {}
+        self._buffers = Buffers(config, cuda_calls.pinned)
         self._gpu: dict[str, ctypes.c_void_p] = {}
-        for name, (shape, dtype) in tensors.items():
-            self._host[name] = cuda_calls.pinned(shape, np.dtype(dtype))
-            self._gpu[name] = cuda_calls.allocate(self._host[name].nbytes)
+        for name, array in self._pinned.items():
+            self._gpu[name] = cuda_calls.allocate(array.nbytes)
             self._context.set_tensor_address(name, self._gpu[name].value or 0)
-        self._outputs = {name: array for name, array in self._host.items() if name != "image"}
 
-    def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
+    @property
+    def _pinned(self) -> dict[str, np.ndarray]:
+        return self._buffers.inputs | self._buffers.outputs
+
+    def run(self, frame: Frame) -> dict[str, np.ndarray]:
         """See `Session.run`."""
-        pinned = self._host["image"]
-        np.copyto(pinned, image)
-        self._cuda.copy(self._gpu["image"], pinned.ctypes.data, pinned.nbytes, cuda.TO_DEVICE, self._stream)
+        self._buffers.fill(frame)
+        for name, array in self._buffers.inputs.items():
+            self._cuda.copy(self._gpu[name], array.ctypes.data, array.nbytes, cuda.TO_DEVICE, self._stream)
         if not self._context.execute_async_v3(self._stream.value or 0):
             raise EngineError(f"TensorRT cannot run this engine: {self._log.words()}")
-        for name, array in self._outputs.items():
+        for name, array in self._buffers.outputs.items():
             self._cuda.copy(array.ctypes.data, self._gpu[name], array.nbytes, cuda.TO_HOST, self._stream)
         self._cuda.wait(self._stream)
-        return self._outputs
+        return self._buffers.outputs
 
     def close(self) -> None:
         """See `Session.close`."""
         del self._context, self._keep
         for pointer in self._gpu.values():
             self._cuda.free(pointer)
-        for array in self._host.values():
+        for array in self._pinned.values():
             self._cuda.free_pinned(array)
         self._cuda.destroy(self._stream)
-        self._outputs, self._host, self._gpu = {}, {}, {}
+        self._buffers.inputs, self._buffers.outputs, self._gpu = {}, {}, {}
 
 
 def _check_tensors(engine: trt.ICudaEngine, tensors: Tensors) -> None:

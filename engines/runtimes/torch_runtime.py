@@ -10,7 +10,7 @@ import torch
 
 from perception.engines.device import Device, cpu
 from perception.engines.errors import EngineError
-from perception.engines.runtimes import Progress, Quantization
+from perception.engines.runtimes import Buffers, Frame, Progress, Quantization
 from perception.tasks.config import ModelConfig
 
 
@@ -60,20 +60,22 @@ class Torch:
 
 
 class TorchSession:
-    """An exported program and the arrays that its outputs are copied into."""
+    """An exported program and arrays of ours for what goes in and comes out."""
 
     def __init__(self, program: torch.nn.Module, config: ModelConfig) -> None:
         self.device = f"CPU ({torch.get_num_threads()} threads)"
         self._program = program
-        self._outputs = {output.name: np.zeros(output.shape, output.dtype) for output in config.outputs}
+        self._buffers = Buffers(config)
 
-    def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, frame: Frame) -> dict[str, np.ndarray]:
         """See `Session.run`."""
+        self._buffers.fill(frame)
+        outputs = self._buffers.outputs
         with torch.inference_mode():
-            tensors = self._program(torch.from_numpy(image))
-        for array, tensor in zip(self._outputs.values(), tensors, strict=True):
+            tensors = self._program(*map(torch.from_numpy, self._buffers.inputs.values()))
+        for array, tensor in zip(outputs.values(), tensors, strict=True):
             np.copyto(array, tensor.numpy())
-        return self._outputs
+        return outputs
 
     def close(self) -> None:
         """See `Session.close`."""

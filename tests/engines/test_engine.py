@@ -72,7 +72,10 @@ def test_a_closed_engine_says_so(built) -> None:
 
 @pytest.mark.parametrize("image", [IMAGE[0], IMAGE.astype(np.float32), IMAGE[:, :16]])
 def test_another_image_is_refused(built, image) -> None:
-    with load(**built) as engine, pytest.raises(EngineError, match=r"accepted is uint8 of shape \(1, 32, 32, 3\)"):
+    with (
+        load(**built) as engine,
+        pytest.raises(EngineError, match=r"accepted is image uint8 of shape \(1, 32, 32, 3\)"),
+    ):
         engine.run(image)
 
 

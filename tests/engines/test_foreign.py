@@ -127,7 +127,7 @@ def test_labels_from_a_file_or_by_name(tmp_path: Path) -> None:
 
 REFUSED = [
     ({"labels": None}, "lacks: labels"),
-    ({"labels": "nams.txt"}, "'nams.txt' are neither a list, nor coco or coco_slots or .*nyu13, nor a readable file"),
+    ({"labels": "nams.txt"}, "'nams.txt' are neither a list, nor coco or coco_slots or .*nyu13.*, nor a readable file"),
     ({"decoder": {"kind": "yolo"}}, "decoder 'yolo' is unknown; accepted: ssd, yolox, boxes"),
     ({"decoder": {"kind": "yolox"}}, "the decoder reads output, and the file gives boxes, features"),
     ({"decoder": {"kind": "yolox", "output": "boxes"}, "labels": ["a"]}, "6 places, but an image of 16x24 .* has 7"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perception.tasks.config import ModelConfig, Output
+from perception.tasks.config import Input, ModelConfig, Output, Part
 
 
 def config(**changes: object) -> ModelConfig:
@@ -61,3 +61,27 @@ def test_other_json_is_refused(text: str) -> None:
 def test_impossible_values_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(**changes)
+
+
+def parted() -> ModelConfig:
+    return config(
+        outputs=(Output("field", (1, 8), ""), Output("view", (1, 3, 64, 96), "intensity")),
+        more_inputs=(Input("pose", (1, 4, 4), "m"),),
+        parts=(Part("make", ("image",), ("field",)), Part("show", ("field", "pose"), ("view",))),
+    )
+
+
+def test_a_part_has_a_configuration_of_its_own() -> None:
+    whole = parted()
+    assert ModelConfig.from_json(whole.to_json()) == whole
+    assert [tensor.name for tensor in whole.inputs] == ["image", "pose"]
+    assert whole.inputs[0].shape == (1, 64, 96, 3) and whole.inputs[0].dtype == "uint8"
+    make, show = whole.of_part("make"), whole.of_part("show")
+    assert make.inputs == config().inputs and [output.name for output in make.outputs] == ["field"]
+    assert show.inputs == (Input("field", (1, 8), ""), *whole.more_inputs) and show.outputs == whole.outputs[1:]
+    assert (show.part, show.parts, show.sees) == ("show", whole.parts, False)
+    assert ModelConfig.from_json(show.to_json()) == show
+    with pytest.raises(ValueError, match="'m' has no part 'tell'; its parts: make, show"):
+        whole.of_part("tell")
+    with pytest.raises(ValueError, match="'m' has no part 'make'; its parts: none"):
+        config().of_part("make")
