@@ -85,7 +85,7 @@ def _eval(args: argparse.Namespace) -> int:
     print(f"# Split {split.short_hash} of {split.model} on {dataset.name}, features as {args.features}\n")
     print(told_scores(split, scores))
     if full := split.predictions.get("accuracy_full"):
-        print(f"\nThe whole network: {100 * full:.2f} %, measured where it was trained.")
+        print(f"\nThe whole network: {100 * full:.2f} %, measured when it was split.")
     if args.json:
         args.json.write_text(json.dumps(public(scores), indent=1) + "\n")
         print(f"\nfigures: {args.json}")

@@ -42,17 +42,19 @@ def draw_sheet(
     Raises:
         OSError: it cannot be written.
     """
+    width = 0
     strips = [_line(f"{title} on {dataset.name}: {assessment.legend}")]
     for word, row in pick_cases(rows, assessment):
         frame = dataset[row["index"]]
         pictures = assessment.pictures(Sample(frame, estimate(frame)[0]), dataset)
         size = WIDTH, round(WIDTH * frame.rgb.shape[0] / frame.rgb.shape[1])
         strips.append(_line(f"{word}: {row['name']}  {assessment.caption(row)}"))
+        width = max(width, len(pictures) * WIDTH)
         strips.append(np.zeros((size[1], ACROSS * WIDTH, 3), np.uint8))
         for place, picture in enumerate(pictures):
             shown = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
             strips[-1][:, place * WIDTH : (place + 1) * WIDTH] = shown
-    if not cv2.imwrite(str(path), np.vstack(strips), SMALL):
+    if not cv2.imwrite(str(path), np.vstack(strips)[:, :width], SMALL):
         raise OSError(f"{path} could not be written")
 
 

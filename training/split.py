@@ -25,6 +25,7 @@ from perception.engines.graph import to_bytes
 from perception.engines.rewrites import simplify
 from perception.engines.store import write_atomically
 from perception.evaluation.class_folder import ClassDataset
+from perception.evaluation.classification import ClassificationAssessment
 from perception.evaluation.datasets import as_classes, open_dataset
 from perception.evaluation.vit_split import Progress, evaluate
 from perception.models import count_macs, count_parameters, create_model, model_config, model_options
@@ -50,7 +51,7 @@ from perception.training.placement import (
 from perception.training.recipe import Source, Stage
 from perception.training.slicing import choose_units, importance, slice_state, unit_counts
 from perception.training.split_report import write_report
-from perception.training.train import train, write_entry
+from perception.training.train import torch_predict, train, write_entry
 
 Say = Callable[[str], None]
 
@@ -126,6 +127,11 @@ class Whole:
             part = self.part(heads, **{"classifies": False} | options)
         return Cost(count_parameters(part), count_macs(part, self.config.input_size), unit_counts(part)["width"])
 
+    def accuracy(self, dataset: ClassDataset) -> float:
+        """Top-1 on a data set."""
+        model = torch_predict(create_model(self.model), self.config)
+        return ClassificationAssessment().score(model, self.config, dataset, dataset)["top1"]
+
 
 def split(
     settings: SplitSettings,
@@ -167,9 +173,8 @@ def split(
     found = _write_graphs(whole, fused, placed, out)
     scores = evaluate(found, final, progress=show)
     alone = [json.loads(path.with_suffix(".json").read_text())[whole.name]["metrics"]["top1"] for path in weights]
-    predictions = scores.summary() | predict(whole, placed, fleet, fused)
-    if "top1" in whole.config.metrics:
-        predictions["accuracy_full"] = whole.config.metrics["top1"]
+    say("the whole network, for comparison")
+    predictions = scores.summary() | predict(whole, placed, fleet, fused) | {"accuracy_full": whole.accuracy(final)}
     found = dataclasses.replace(found, predictions={name: round(value, 6) for name, value in predictions.items()})
     write_report(out, found, scores, dict(zip((worker.name for worker in found.workers), alone, strict=True)), fleet)
     found.write(out)
@@ -204,7 +209,8 @@ def _worker(
     start = out / "slice" / f"{whole.name}.safetensors"
     network = {key: value for key, value in whole.options.items() if key != "labels"} | {"heads": part.heads}
     if not start.with_suffix(".json").is_file():
-        _slice(whole, part, labels, resampled(training, part.classes, settings.images, number), start, device)
+        rng = np.random.default_rng((settings.seed, number))
+        _slice(whole, part, labels, resampled(training, part.classes, settings.images, rng), start, device)
     recipe = _recipe(
         f"worker_{number}", whole, settings, settings.retrain,
         labels=labels, others="gather" if gathers else "refuse", network=network, weights=str(start),
@@ -235,12 +241,14 @@ def _recipe(name: str, whole: Whole, settings: SplitSettings, steps: int, **fiel
     )
 
 
-def resampled(dataset: ClassDataset, classes: tuple[str, ...], count: int, seed: int) -> list[np.ndarray]:
+def resampled(
+    dataset: ClassDataset, classes: tuple[str, ...], count: int, rng: np.random.Generator
+) -> list[np.ndarray]:
     """So many images, half of them of some classes and half of all others; fewer where there are not so many."""
     own = [dataset.labels.index(name) for name in classes]
     wanted = {True: -(-count // 2), False: count // 2} if len(own) < len(dataset.labels) else {True: count, False: 0}
     found = []
-    for number in np.random.default_rng(seed).permutation(len(dataset)):
+    for number in rng.permutation(len(dataset)):
         if not any(wanted.values()):
             break
         frame = dataset[int(number)]

@@ -61,11 +61,11 @@ def markdown(split: Split, scores: SplitScores, alone: Mapping[str, float]) -> s
         for worker in split.workers
     ]
     said = split.predictions
-    full = f"{percent(said['accuracy_full'])} of it were right before, " if "accuracy_full" in said else ""
     return "\n\n".join(
         (
             f"# {split.model} on {len(split.workers)} devices",
-            f"Split {split.short_hash}: {full}{percent(scores.accuracy)} after. The largest worker has "
+            f"Split {split.short_hash}: the whole network is right on {percent(said['accuracy_full'])} of "
+            f"{scores.images} images, the split on {percent(scores.accuracy)}. The largest worker has "
             f"{said['times_smaller_largest']:.1f} times fewer parameters and {said['times_fewer_macs_largest']:.1f} "
             "times fewer multiply-accumulates than the whole; all together "
             f"{said['times_smaller_sum']:.2f} times fewer parameters.",

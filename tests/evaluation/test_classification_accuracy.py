@@ -125,7 +125,7 @@ def test_the_report_and_its_pictures(tmp_path: Path) -> None:
     assert cv2.imread(str(tmp_path / "shades-confusion.png")) is not None
     estimate = network(assessment, shades, CONFIG, dataset)
     draw_sheet(tmp_path / "sheet.png", "shades", rows, dataset, assessment, estimate)
-    assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] == 1200
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] == 600
     image, bars = assessment.pictures(Sample(FRAMES[0], estimate(FRAMES[0])[0]), dataset)
     assert (image == 20).all() and (bars == (90, 170, 60)).all(axis=2).any(), "the true one is green"
     assert assessment.caption(rows[0]).startswith("truth dog (0.99")

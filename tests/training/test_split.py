@@ -94,9 +94,11 @@ def test_the_graphs_are_the_workers_that_were_trained_together(made: Path, home:
     assert "any one missing" in told_scores(found, scores) and scores.fusion_ms > 0
 
 
-def test_the_report_says_who_holds_what(made: Path) -> None:
+def test_the_report_says_who_holds_what(made: Path, home: Path) -> None:
     text = (made / "report.md").read_text()
     found = read_split(made)
+    trained = json.loads((home / "whole/vit_tiny.json").read_text())["vit_tiny"]["metrics"]["top1"]
+    assert found.predictions["accuracy_full"] == pytest.approx(trained, abs=1e-4), "of the same images"
     assert f"| worker_1 | small | ring, square | 64 | {found.workers[1].parameters:,} |" in text
     assert found.short_hash in text and "2 bytes a feature" in text
     report = json.loads((made / "report.json").read_text())
@@ -142,12 +144,13 @@ def test_one_worker_for_all_classes_has_no_others(home: Path) -> None:
 
 def test_images_are_half_of_a_workers_own_classes(home: Path) -> None:
     dataset = ClassFolder(home / "shapes", "train")
-    images = resampled(dataset, ("disc",), 7, 0)
+    images = resampled(dataset, ("disc",), 7, np.random.default_rng(0))
     discs = {dataset[number].rgb.tobytes() for number in range(8)}
+    rng = np.random.default_rng(1)
     assert len(images) == 7 and sum(image.tobytes() in discs for image in images) == 4
-    again = resampled(dataset, ("disc",), 7, 0)
+    again = resampled(dataset, ("disc",), 7, np.random.default_rng(0))
     assert all((one == other).all() for one, other in zip(images, again, strict=True))
-    assert len(resampled(dataset, NAMES, 7, 0)) == 7 and len(resampled(dataset, ("disc",), 100, 0)) == 24
+    assert len(resampled(dataset, NAMES, 7, rng)) == 7 and len(resampled(dataset, ("disc",), 100, rng)) == 24
 
 
 def test_what_cannot_be_split_is_refused(home: Path) -> None:
