@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+SCENARIOS = ("plain", "restart", "cut", "loss", "slow", "kill", "skew", "all")
+DISCOVERY = ("multicast", "peers", "server")
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("vit", help="split a vision transformer over several devices, and measure a split")
@@ -39,9 +42,36 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     measuring.add_argument("--json", type=Path, help="file for the figures")
     measuring.set_defaults(run=_eval)
 
-    for action in (splitting, measuring):
-        action.add_argument("--data", required=True, help="folder of images by class, or a name such as cifar10")
+    benching = actions.add_parser(
+        "bench",
+        help="run splits on several hosts of this machine while something goes wrong: latency, misses, accuracy",
+        description="Hosts are network namespaces, which need root. Engines must be built before.",
+    )
+    _add_bench_arguments(benching)
+    benching.set_defaults(run=_bench)
+
+    for action in (splitting, measuring, benching):
+        needed = action is not benching
+        action.add_argument("--data", required=needed, help="folder of images by class, or a name such as cifar10")
         action.add_argument("--data-root", type=Path, help="where names lie (default: $PERCEPTION_DATA)")
+
+
+def _add_bench_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "splits", nargs="+", type=Path, metavar="SPLIT", help="folder that `perception vit split` wrote"
+    )
+    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=SCENARIOS, help="(default: all)")
+    parser.add_argument("--frames", type=int, default=1000, help="images of each scenario (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=10.0, help="images a second (default: %(default)s)")
+    parser.add_argument("--deadline", type=float, default=0.1, help="of the fusion, seconds (default: %(default)s)")
+    parser.add_argument("--mbit", type=float, default=20.0, help="of each host's link; 0: any (default: %(default)s)")
+    parser.add_argument("--delay", type=float, default=0.0, help="of each link, milliseconds (default: %(default)s)")
+    parser.add_argument("--discovery", choices=DISCOVERY, default="multicast", help="(default: %(default)s)")
+    parser.add_argument("--share", type=float, default=1.0, help="of the time that each worker runs (default: all)")
+    parser.add_argument("--target", default="auto", help="runtime of the engines (default: %(default)s)")
+    parser.add_argument("--precision", default="auto", help="precision of the engines (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each runtime (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("out/vit_bench"), help="folder for the report and logs")
 
 
 def _folder(args: argparse.Namespace) -> Path:
@@ -89,4 +119,24 @@ def _eval(args: argparse.Namespace) -> int:
     if args.json:
         args.json.write_text(json.dumps(public(scores), indent=1) + "\n")
         print(f"\nfigures: {args.json}")
+    return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from perception.evaluation.datasets import as_classes, open_dataset
+    from perception.nodes.network import Link, obstacle
+    from perception.nodes.vit_bench import Options, bench, compared
+    from perception.tasks.vit_split import read_split
+
+    if args.frames < 3 or args.rate <= 0 or not 0 < args.share <= 1:
+        raise ValueError("give 3 --frames or more, a --rate above 0, and a --share above 0, of 1 at most")
+    link = Link(args.mbit, args.delay)
+    if reason := obstacle(link):
+        raise RuntimeError(f"several hosts cannot be made here: {reason}")
+    dataset = as_classes(open_dataset(_folder(args), task="classification")) if args.data else None
+    names = ("frames", "rate", "deadline", "share", "discovery", "target", "precision", "threads")
+    options = Options(link=link, **{name: getattr(args, name) for name in names})
+    splits = {folder.resolve().name: read_split(folder) for folder in args.splits}
+    reports = [bench(split, dataset, args.scenarios, options, args.out / name) for name, split in splits.items()]
+    print("\n".join(compared(reports)))
     return 0
