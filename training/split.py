@@ -172,7 +172,9 @@ def split(
     fused = _fused(whole, weights, settings, work / "fusion", device)
     found = _write_graphs(whole, fused, placed, out)
     scores = evaluate(found, final, progress=show)
-    alone = [json.loads(path.with_suffix(".json").read_text())[whole.name]["metrics"]["top1"] for path in weights]
+    alone = [
+        json.loads(path.with_suffix(".json").read_text())[whole.name]["metrics"]["mean_accuracy"] for path in weights
+    ]
     say("the whole network, for comparison")
     predictions = scores.summary() | predict(whole, placed, fleet, fused) | {"accuracy_full": whole.accuracy(final)}
     found = dataclasses.replace(found, predictions={name: round(value, 6) for name, value in predictions.items()})

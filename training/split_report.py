@@ -26,7 +26,7 @@ def write_report(out: Path, split: Split, scores: SplitScores, alone: Mapping[st
 
     Args:
         alone: of each worker with its own classifier, before it was fused: how often it tells its classes from each
-            other and from the rest, which is one more, over all images.
+            other and from the rest, which is one more, the mean over these classes.
     """
     known = {
         "split": split.hash,
@@ -70,7 +70,7 @@ def markdown(split: Split, scores: SplitScores, alone: Mapping[str, float]) -> s
             "times fewer multiply-accumulates than the whole; all together "
             f"{said['times_smaller_sum']:.2f} times fewer parameters.",
             table(head, lines),
-            "Own classifier: its classes and, as one more, all others; of all images, before workers were fused.",
+            "Own classifier: its classes and, as one more, all others; the mean over these, before workers were fused.",
             f"An answer takes {said['latency_ms']:.2f} ms and {said['energy_j']:.4f} J; the whole network on the "
             f"fastest device {said['latency_full_ms']:.2f} ms and {said['energy_full_j']:.4f} J.",
             MODEL,
