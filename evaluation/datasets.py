@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,8 +18,10 @@ from perception.evaluation.mask_folder import MaskFolder
 from perception.evaluation.masks import MaskDataset
 from perception.evaluation.nyu import FastDepthH5, NYUDepth, NYUMat
 from perception.evaluation.pairs import PairDataset
+from perception.evaluation.posed_folder import PosedFolder
 from perception.evaluation.rgbd_folder import RGBDFolder
 from perception.evaluation.seven_scenes import SevenScenes
+from perception.evaluation.views import PairedViews, ViewDataset
 from perception.evaluation.voc import VocBoxes, find_list
 from perception.evaluation.yolo import YoloBoxes
 from perception.tasks.resources import share
@@ -28,6 +31,8 @@ __all__ = ["Dataset", "as_boxes", "as_classes", "as_masks", "data_hash", "data_r
 NAMES = {"nyu": "nyu_depth_v2", "seven_scenes": "seven_scenes_redkitchen"}
 """Short names of folders below the data root."""
 MAT_FILE = "nyu_depth_v2_labeled.mat"
+VIEWS = "views"
+"""Behind the colon of a path: frames with poses are to be read as novel views."""
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 ACCEPTED = (
     "NYU Depth v2 as SPLIT/rgb and SPLIT/depth, as nyu_depth_v2_labeled.mat, or as FastDepth's val/official/*.h5; "
@@ -36,7 +41,9 @@ ACCEPTED = (
     "JPEGImages/, ImageSets/Main/), or as YOLO's texts (SPLIT/rgb and SPLIT/label, or images/SPLIT and labels/SPLIT); "
     "masks as PNG files of class numbers (SPLIT/rgb and SPLIT/label, or images/SPLIT and masks/SPLIT; labels.txt), "
     "or as Cityscapes (leftImg8bit/, gtFine/); pairs of dark and bright images as LOL's SPLIT/low and SPLIT/high; "
-    "images of classes as SPLIT/CLASS/*.jpg, or SPLIT.tar with these in it, as CIFAR-10"
+    "images of classes as SPLIT/CLASS/*.jpg, or SPLIT.tar with these in it, as CIFAR-10; "
+    "novel views as NeRF's transforms.json or COLMAP's cameras.txt and images.txt, or of frames with poses, as "
+    "PATH:views"
 )
 
 
@@ -51,25 +58,33 @@ def data_root(given: Path | None = None) -> Path:
 def find_dataset(
     name: str, root: Path, split: str = "eval", splits: Path | None = None, task: str | None = None
 ) -> Dataset[Any]:
-    """The data set called `name`: a path; `clip`, the shipped clip; `rooms[:SEED[:FRAMES]]`, simulated rooms; a name of
-    `NAMES`; or a folder below `root`, such as `coco`. The rest is as in `open_dataset`.
+    """The data set called `name`: a path; `clip`, the shipped clip; `rooms[:SEED[:FRAMES]]`, simulated rooms;
+    `composed[:SEED[:SCENES]]`, views of simulated scenes; a name of `NAMES`; or a folder below `root`, such as `coco`.
+    The rest is as in `open_dataset`.
 
     Raises:
         ValueError: nothing of that name, or nothing readable there; the message lists what is accepted.
     """
     if name == "clip":
         return RGBDFolder(share("clip"))
+    if name == f"clip:{VIEWS}":
+        return PairedViews(RGBDFolder(share("clip")))
     if name.split(":")[0] == "rooms":
         from perception.evaluation.simulated import SimulatedRooms  # ray casting is an extra
 
         return SimulatedRooms.from_name(name)
+    if name.split(":")[0] == "composed":
+        from perception.evaluation.composed import ComposedViews
+
+        return ComposedViews.from_name(name)
     short, *reading = name.split(":")
     for path in (Path(name), root / ":".join([NAMES.get(short, short), *reading])):
         if _divided(path)[0].exists():
             return open_dataset(path, split, splits, task)
     raise ValueError(
         f"no data set {name!r}: there is no such path, and none in {root} (--data-root or $PERCEPTION_DATA); names: "
-        f"clip, rooms, {', '.join(NAMES)}, nyu:13, coco, penn_fudan, camvid, lol, cifar10; a path may be {ACCEPTED}"
+        f"clip, rooms, composed, {', '.join(NAMES)}, nyu:13, coco, penn_fudan, camvid, lol, cifar10, nerf_lego; "
+        f"a path may be {ACCEPTED}"
     )
 
 
@@ -77,7 +92,8 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None, ta
     """The data set at `path`, recognised by its layout.
 
     Args:
-        path: where there are several ways to read a folder's masks, the way may follow a colon: `nyu_depth_v2:13`.
+        path: where there are several ways to read a folder's masks, the way may follow a colon: `nyu_depth_v2:13`;
+            and so may `views`, where frames with poses are to be read as novel views.
         split: "eval" or "train", where it has splits; of VOC and COCO any that it has.
         splits: which images belong to a split of the official .mat; see `NYUMat`.
         task: whose truth is meant where a folder has that of several; None: what is found first.
@@ -86,6 +102,7 @@ def open_dataset(path: Path, split: str = "eval", splits: Path | None = None, ta
         ValueError: no known layout; the message lists those that are known.
     """
     finders: dict[str, Callable[[], Dataset[Any] | None]] = {
+        "view_synthesis": lambda: find_views(path, split, task == "view_synthesis"),
         "depth": lambda: find_depth(path, split, splits),
         "detection": lambda: find_boxes(path, split),
         "segmentation": lambda: find_masks(path, split),
@@ -117,6 +134,21 @@ def find_depth(path: Path, split: str = "eval", splits: Path | None = None) -> D
     if next(path.glob("*.h5"), None):
         return FastDepthH5(path, split)
     return None
+
+
+def find_views(path: Path, split: str = "eval", wanted: bool = False) -> ViewDataset | None:
+    """The data set of novel views at `path`, None where there is none; see `open_dataset`.
+
+    Args:
+        wanted: whether frames with poses are read so though the path does not say it.
+    """
+    folder, reading = _divided(path)
+    if PosedFolder.is_at(folder):
+        return PairedViews(PosedFolder(folder, split), 0, math.inf, metric=False)
+    if reading != VIEWS and not wanted:
+        return None
+    frames = find_depth(folder, split)
+    return PairedViews(frames) if isinstance(frames, (SevenScenes, RGBDFolder)) else None
 
 
 def as_boxes(dataset: Dataset[Any]) -> BoxDataset:

@@ -105,6 +105,37 @@ class PairFrame(Frame):
         return (self.target,)
 
 
+@dataclass(frozen=True)
+class PosedFrame(RGBDFrame):
+    """One view of a scene of which there are more; `mask` is uint8 of the image's height and width: 0 what stands
+    around, and from 1 on the objects of the scene, each by the same number in every view; None where nobody says."""
+
+    mask: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ViewFrame(Frame):
+    """An image, and what the scene looks like from elsewhere.
+
+    `pose` is where the target camera stands in the input camera's optical frame, float64 4x4, metres; `target` what it
+    sees, uint8 (height, width, 3). Depths are as in `RGBDFrame`, and masks as in `PosedFrame`, of either image.
+    """
+
+    camera: Camera
+    pose: np.ndarray
+    target: np.ndarray
+    target_camera: Camera
+    depth: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    target_depth: np.ndarray | None = None
+    target_mask: np.ndarray | None = None
+
+    def truth(self) -> tuple[np.ndarray, ...]:
+        """The target's pose and image, and depths and masks as far as they are known."""
+        more = (values for values in (self.depth, self.mask, self.target_depth, self.target_mask) if values is not None)
+        return self.pose, self.target, *more
+
+
 F = TypeVar("F", bound=Frame, covariant=True)
 
 

@@ -99,6 +99,11 @@ class Assembly:
     parts: list[Part] = field(default_factory=list)
     tops: list[tuple[float, float, float, float, float]] = field(default_factory=list)
 
+    @property
+    def radius(self) -> float:
+        """Metres from the middle of the footprint to its edge, along x or y."""
+        return float(max(np.abs(part.triangles[..., :2]).max() for part in self.parts))
+
     def add(self, mesh: trimesh.Trimesh, material: Material, where: np.ndarray | None = None) -> Assembly:
         """Adds a mesh after the rigid 4x4 `where`. The texture is laid on before, so it turns with the part."""
         triangles = np.asarray(mesh.triangles, dtype=np.float64)

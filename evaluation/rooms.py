@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -49,12 +50,15 @@ def _around(parts: list[Part]) -> Block:
 class Room:
     """A furnished room: x in [0, size[0]], y in [0, size[1]], floor at z = 0, ceiling at z = size[2] metres."""
 
+    SIZES: ClassVar = ((3.0, 6.5), (3.0, 7.5), (2.4, 3.0))
+
     def __init__(self, split: str, seed: int, number: int = 0, kind: str | None = None) -> None:
         self.draw = Draw(split, seed, number)
         self.stuff = Materials(self.draw)
         self.kind = kind or self.draw.choice(KINDS)
         draw = self.draw
-        self.size = (draw.length(3.0, 6.5), draw.length(3.0, 7.5), draw.length(2.4, 3.0))
+        width, depth, height = (draw.length(*sides) for sides in self.SIZES)
+        self.size = width, depth, height
         self.parts: list[Part] = []
         self.lights: list[Light] = []
         self.blocks: list[Block] = []
@@ -195,13 +199,13 @@ class Room:
         draw, taken = self.draw, []
         if first is not None:
             x0, x1, y0, y1, z = thing.tops[0]
-            taken.append(((x0 + x1) / 2, (y0 + y1) / 2, _radius(first)))
+            taken.append(((x0 + x1) / 2, (y0 + y1) / 2, first.radius))
             where = place @ pose(taken[0][0], taken[0][1], z + 0.001, draw.uniform(-0.15, 0.15))
             self.parts.extend(part.moved(where) for part in first.parts)
         for _ in range(count if thing.tops else 0):
             small = objects.plant(self.stuff, False) if draw.chance(0.05) else draw.choice(SMALL)(self.stuff)
             x0, x1, y0, y1, z = draw.choice(thing.tops)
-            r = _radius(small)
+            r = small.radius
             if r > (x1 - x0) / 2 or r > (y1 - y0) / 2 + 0.03:
                 continue
             x, y = draw.uniform(x0 + r, x1 - r), draw.uniform(min(y0 + r, (y0 + y1) / 2), max(y1 - r, (y0 + y1) / 2))
@@ -389,8 +393,3 @@ class Room:
         """Metres from (x, y) to the nearest wall or thing that is taller than `above`; 0 or less if inside one."""
         walls = min(x, y, self.size[0] - x, self.size[1] - y)
         return min([walls, *(block.distance(x, y) for block in self.blocks if block.high[2] > above)])
-
-
-def _radius(thing: Assembly) -> float:
-    around = _around(thing.parts)
-    return float(np.abs([*around.low[:2], *around.high[:2]]).max())

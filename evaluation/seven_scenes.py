@@ -7,6 +7,7 @@ measured on these frames is indicative. For replay; not for training.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -58,6 +59,12 @@ class SevenScenes(Dataset[RGBDFrame]):
         """30 frames a second of a hand-held camera."""
         return True
 
+    @cached_property
+    def poses(self) -> np.ndarray:
+        """Of the colour camera in the world, float64 (N, 4, 4); NaN where a frame has none."""
+        poses = [self._pose(index) for index in range(len(self))]
+        return np.stack([np.full((4, 4), np.nan) if pose is None else pose for pose in poses])
+
     def label(self, index: int) -> str:
         """E.g. "frame-000000"."""
         return self.images[index].name.partition(".")[0]
@@ -81,7 +88,10 @@ class SevenScenes(Dataset[RGBDFrame]):
             raise ValueError(f"{stem}.color and .depth.png are not a pair of 640x480 images; restore the files")
         metres = np.where(np.isin(codes, INVALID_CODES), np.nan, codes / 1000.0)
         depth = warp_depth(metres, self.depth_camera, self.camera, translated(BASELINE))
-        poses = Path(f"{stem}.pose.txt")
-        pose = np.loadtxt(poses) @ translated(BASELINE) if poses.exists() else None
         stamp = (index % len(self)) / FPS
-        return RGBDFrame(cv2.cvtColor(color, cv2.COLOR_BGR2RGB), depth, self.camera, pose, stamp, name=stem.name)
+        rgb = cv2.cvtColor(color, cv2.COLOR_BGR2RGB)
+        return RGBDFrame(rgb, depth, self.camera, self._pose(index % len(self)), stamp, name=stem.name)
+
+    def _pose(self, index: int) -> np.ndarray | None:
+        path = self.files(index)[2]
+        return np.loadtxt(path) @ translated(BASELINE) if path.exists() else None

@@ -45,7 +45,7 @@ class Reach:
         angle: degrees that the target camera is turned, about whichever axis.
     """
 
-    distance: float = 0.5
+    distance: float = 1.0
     angle: float = 30.0
 
     def check(self, pose: np.ndarray) -> None:

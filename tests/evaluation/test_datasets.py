@@ -48,7 +48,7 @@ def test_names_are_looked_up_below_the_root(tmp_path: Path, monkeypatch: pytest.
     assert find_dataset("mine", tmp_path / "root").label(0) == "000000"
     assert find_dataset(str(tmp_path / "root" / "mine"), tmp_path).label(0) == "000000"
     assert len(find_dataset("clip", tmp_path)) >= 100
-    with pytest.raises(ValueError, match=r"no data set 'other'.*--data-root.*clip, rooms, nyu"):
+    with pytest.raises(ValueError, match=r"no data set 'other'.*--data-root.*clip, rooms, composed, nyu"):
         find_dataset("other", tmp_path)
     monkeypatch.setenv("PERCEPTION_DATA", str(tmp_path))
     assert data_root() == tmp_path and data_root(Path("given")) == Path("given")
