@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--precision", default="auto", help="of the engines that name none (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of each engine; 0 (default): all cores")
     data = parser.add_argument_group("data")
-    data.add_argument("--data", required=True, help="path, or nyu, clip, rooms[:SEED[:FRAMES]], coco, camvid, ...")
+    data.add_argument("--data", required=True, help="path, or nyu, clip, rooms[:SEED[:FRAMES]], composed, coco, ...")
     data.add_argument("--data-root", type=Path, help="where names lie (default: $PERCEPTION_DATA or ../shared/data)")
     data.add_argument("--split", default="eval", help="split of the data set, where it has any (default: %(default)s)")
     data.add_argument("--splits", type=Path, help="splits.mat, or a text file of image numbers, of NYU's official .mat")

@@ -56,6 +56,8 @@ class Assessment(ABC, Generic[AnyFrame, Result]):
     """Of `score`; larger is better."""
     judge_data: ClassVar[str | None] = None
     """The data set that a build of engines measures on where none is named; None: there is none."""
+    others: ClassVar[tuple[str, ...]] = ()
+    """Tasks beside this one whose models can be measured, by what `inference` makes of what they say."""
     columns: ClassVar[tuple[str, ...]]
     """Titles of `cells`."""
     legend: ClassVar[str]

@@ -59,7 +59,7 @@ def check_task(dataset: Dataset[Any], config: ModelConfig) -> None:
     Raises:
         ValueError: it is for models of another task.
     """
-    if dataset.task != config.task:
+    if config.task not in (dataset.task, *find_assessment(dataset.task).others):
         raise ValueError(
             f"{config.name} is for {config.task}, and {dataset.name} is for {dataset.task}; name other data"
         )
