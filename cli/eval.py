@@ -167,8 +167,8 @@ def _cost(model: str) -> Cost | None:
             return graph_cost(onnx_file(Path(model)))
         from perception.models import count_macs, count_parameters, create_model, model_config
 
-        definition = create_model(model, pretrained=False)
-        return count_parameters(definition), count_macs(definition, model_config(model).input_size)
+        definition, config = create_model(model, pretrained=False), model_config(model)
+        return count_parameters(definition), count_macs(definition, config.input_size, config.more_inputs)
     except ImportError:
         return None
     except ValueError as error:

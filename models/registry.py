@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import perception.models as package
-from perception.tasks.config import WEIGHTS_SUFFIX, ModelConfig
+from perception.tasks.config import WEIGHTS_SUFFIX, Input, ModelConfig
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Shipped weights, their model cards, and weights.json, which lists them and can be read without torch."""
@@ -91,8 +91,8 @@ def register_model(
 ) -> Callable[[Build], Build]:
     """Register the decorated function, which builds the model with random weights; its arguments have defaults.
 
-    The model maps a normalised float image (batch, 3, height, width) to a tensor, or to a tuple of tensors in the order
-    of `config.outputs`.
+    The model maps a normalised float image (batch, 3, height, width), and what `config.more_inputs` has beside it, to a
+    tensor, or to a tuple of tensors in the order of `config.outputs`.
 
     Args:
         configure: tells what of the config follows from input size and options.
@@ -227,13 +227,16 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_macs(model: nn.Module, size: tuple[int, int]) -> int:
-    """Multiply-accumulates of all convolutions and products of matrices for one image of size = (height, width).
+def count_macs(model: nn.Module, size: tuple[int, int], more: Sequence[Input] = ()) -> int:
+    """Multiply-accumulates of all convolutions and products of matrices for one image of size = (height, width), with
+    `more` inputs beside it.
 
     On PyTorch's meta device as well, where nothing is computed.
     """
+    device = next(model.parameters()).device
+    inputs = [torch.zeros(shape, device=device) for shape in ((1, 3, *size), *(tensor.shape for tensor in more))]
     training = model.training
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(torch.zeros(1, 3, *size, device=next(model.parameters()).device))
+        model.eval()(*inputs)
     model.train(training)
     return int(counter.get_total_flops()) // 2  # a multiplication and an addition

@@ -1,0 +1,261 @@
+"""Volume rendering of a field of planes and lines (vector-matrix, VM; TensoRF, Chen et al., ECCV 2022).
+
+Everything is a product of matrices, a 1x1 convolution, an elementwise operation or a bilinear look-up, so that every
+runtime takes it and knows it well. Points are in the input camera's optical frame; cameras are told by numbers that
+hold at every resolution: fx / width, fy / height, (cx + 0.5) / width, (cy + 0.5) / height.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+FREQUENCIES = 4
+"""Of numbers that are told to a network: themselves, and sine and cosine of 1, 2, 4 and 8 half turns."""
+BEHIND = 1e3
+"""Metres from the last sample of a closed space to whatever ends it."""
+EMPTY = 4.0
+"""By which a density is less where a field says nothing: there exp(-4) / m are in the way."""
+OPAQUE = 30.0
+"""Of light exp(-30) is nothing, and half precision can sum up as much for every sample."""
+REFINED = 24
+"""Channels of the layer that refines a view."""
+Size = tuple[int, int]
+
+
+def encode(numbers: torch.Tensor) -> torch.Tensor:
+    """Numbers along the last axis, and their sines and cosines: 1 + 2 FREQUENCIES times as many."""
+    turns = [numbers * (2**power * math.pi) for power in range(FREQUENCIES)]
+    return torch.cat([numbers, *(wave(turn) for turn in turns for wave in (torch.sin, torch.cos))], -1)
+
+
+class Points(NamedTuple):
+    """Coordinates, a tensor each, so that nothing is taken apart or put together for every sample of every ray."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+    z: torch.Tensor
+
+
+class Rays(NamedTuple):
+    """One ray for each pixel; `origins` (N, 1, 3) and `directions` (N, R, 3), whose length is that of one metre of the
+    target camera's Z."""
+
+    origins: torch.Tensor
+    directions: torch.Tensor
+
+    def points(self, depths: torch.Tensor) -> Points:
+        """(N, R, S) each, at `depths` along the target's Z: (S,), or (N, R, S)."""
+        ends = (self.origins.split(1, 2), self.directions.split(1, 2))
+        return Points(*(origin + direction * depths for origin, direction in zip(*ends, strict=True)))
+
+
+class PixelGrid(nn.Module):
+    """The rays of a camera through the middles of the pixels of an image of (height, width)."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        rows, columns = ((torch.arange(side) + 0.5) / side for side in size)
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], -1)
+        self.places: torch.Tensor
+        self.register_buffer("places", grid.reshape(1, -1, 2), persistent=False)
+
+    def forward(self, pose: torch.Tensor, lens: torch.Tensor) -> Rays:
+        """Rays in the input camera's frame of a camera that stands at `pose` (N, 4, 4), with `lens` (N, 4)."""
+        flat = (self.places - lens[:, None, 2:4]) / lens[:, None, :2]
+        ahead = torch.cat([flat, torch.ones_like(flat[..., :1])], -1)
+        return Rays(pose[:, None, :3, 3], ahead @ pose[:, :3, :3].transpose(1, 2))
+
+
+class BoxSpace(nn.Module):
+    """A cube around the middle of the scene, which is `distance` ahead of the input camera (NViST).
+
+    Args:
+        half: of the cube's side, metres (or whatever unit poses are in).
+        near, far: between which rays are sampled evenly.
+    """
+
+    closed = False
+
+    def __init__(self, half: float, near: float, far: float, samples: int) -> None:
+        super().__init__()
+        self.reach = half
+        self.edges: torch.Tensor
+        self.register_buffer("edges", torch.linspace(near, far, samples + 1), persistent=False)
+
+    def forward(self, points: Points, camera: torch.Tensor) -> Points:
+        """Where points are in a field, -1 to 1 inside; `camera` is the input's, (N, 5)."""
+        ahead = camera[:, 4, None, None]
+        return Points(points.x / self.reach, points.y / self.reach, (points.z - ahead) / self.reach)
+
+
+class ViewSpace(nn.Module):
+    """What the input camera sees, and a margin around: two coordinates are a point's place in the image, the third is
+    its disparity. A field's first plane then is an image, and rooms need no bounds.
+
+    Args:
+        near, far: metres; between them rays are sampled evenly in disparity.
+        margin: how many times as wide as the image the field is.
+    """
+
+    closed = True
+
+    def __init__(self, near: float, far: float, samples: int, margin: float) -> None:
+        super().__init__()
+        self.near, self.far, self.margin = near, far, margin
+        self.edges: torch.Tensor
+        self.register_buffer("edges", 1 / torch.linspace(1 / near, 1 / far, samples + 1), persistent=False)
+
+    def forward(self, points: Points, camera: torch.Tensor) -> Points:
+        """See `BoxSpace.forward`."""
+        disparity = 1 / points.z.clamp(min=0.1 * self.near)
+        x, y = project(points, disparity, camera)
+        along = (1 / self.near - disparity) * (2 / (1 / self.near - 1 / self.far)) - 1
+        return Points(x / self.margin, y / self.margin, along)
+
+
+def project(points: Points, disparity: torch.Tensor, lens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where points of this disparity are in the image of a camera (N, 4 or more): -1 to 1 from edge to edge."""
+    fx, fy, cx, cy = (lens[:, place, None, None] for place in range(4))
+    return points.x * disparity * (2 * fx) + (2 * cx - 1), points.y * disparity * (2 * fy) + (2 * cy - 1)
+
+
+def grid_of(coordinates: Sequence[torch.Tensor], choice: torch.Tensor) -> torch.Tensor:
+    """Places for `grid_sample`, (3 N, R, S, 2): for each of three look-ups two of the coordinates, (N, R, S) each.
+
+    Sums of products take less time than putting tensors side by side.
+
+    Args:
+        choice: (coordinates, 3, 1, 1, 2), ones and zeros.
+    """
+    chosen = [x[:, None, ..., None] * which for x, which in zip(coordinates, choice, strict=True)]
+    return (chosen[0] + chosen[1] + chosen[2]).flatten(0, 1)
+
+
+class Rendered(NamedTuple):
+    """What rays meet. N images of R rays with S samples each."""
+
+    values: torch.Tensor
+    """(N, V, R): colour first, then whatever else the renderer was built to give."""
+    depth: torch.Tensor
+    """(N, 1, R), metres along the target's Z."""
+    weights: torch.Tensor
+    """(N, R, S): the share of each sample in the ray."""
+
+
+def choose(pairs: Sequence[tuple[int | None, int | None]]) -> torch.Tensor:
+    """What `grid_of` takes to choose pairs of three coordinates; None: zero."""
+    places = torch.tensor([[-1 if place is None else place for place in pair] for pair in pairs])
+    return (places == torch.arange(3)[:, None, None]).float()[:, :, None, None]
+
+
+class Renderer(nn.Module):
+    """Looks a field up along rays, and sums what it says: density in `density` channels, the others are colour.
+
+    Args:
+        width: channels between its layers.
+        values: channels that it gives for a ray, three of them colour.
+        activation: between its layers.
+
+    With 8 and 24 channels, a width of 64 and 3 values it has the published 10,755 parameters.
+    """
+
+    def __init__(
+        self,
+        space: BoxSpace | ViewSpace,
+        density: int,
+        color: int,
+        width: int,
+        values: int = 3,
+        activation: type[nn.Module] = nn.GELU,
+    ) -> None:
+        super().__init__()
+        self.space = space
+        self.activate = activation()
+        self.channels = density, color
+        self.mix = nn.Conv2d(3 * color, width, 1)
+        self.look = nn.Conv2d(width, width, 1)
+        self.direct = nn.Conv2d(3 * (1 + 2 * FREQUENCIES), width, 1, bias=False)  # once a ray, not once a sample
+        self.tell = nn.Conv2d(width, values, 1)
+        samples = len(space.edges) - 1
+        self.before: torch.Tensor
+        self.across: torch.Tensor
+        self.along: torch.Tensor
+        self.register_buffer("before", torch.ones(samples, samples).triu(1), persistent=False)
+        self.register_buffer("across", choose(((0, 1), (2, 0), (1, 2))), persistent=False)
+        self.register_buffer("along", choose(((None, 2), (None, 1), (None, 0))), persistent=False)
+
+    def forward(self, planes: torch.Tensor, lines: torch.Tensor, rays: Rays, camera: torch.Tensor) -> Rendered:
+        """Render N x R rays.
+
+        Args:
+            planes, lines: (N, 3, C, P, P) and (N, 3, C, P, 1).
+            camera: of the input, (N, 5).
+        """
+        edges = self.edges()
+        depths = (edges[1:] + edges[:-1]) / 2
+        density, color = self.look_up(planes, lines, self.space(rays.points(depths), camera))
+        lengths = rays.directions.square().sum(-1, keepdim=True).sqrt()
+        weights = self.weigh(density, (edges[1:] - edges[:-1]) * lengths)
+        values = self.tell_values(color, rays.directions / lengths)
+        depth = (weights @ depths[:, None]).transpose(1, 2)
+        return Rendered((values * weights[:, None]).sum(3), depth, weights)
+
+    def edges(self) -> torch.Tensor:
+        """Between samples, (S + 1,); in training somewhere else each time."""
+        edges = self.space.edges
+        if not self.training:
+            return edges
+        share = torch.rand(len(edges) - 1, device=edges.device)
+        return torch.cat([edges[:-1] + share * (edges[1:] - edges[:-1]), edges[-1:]])
+
+    def look_up(self, planes: torch.Tensor, lines: torch.Tensor, places: Points) -> tuple[torch.Tensor, torch.Tensor]:
+        """Density (N, R, S) and colour channels (N, 3 color, R, S) at places in a field: each plane's value times that
+        of the line across it, zero outside."""
+        grids = grid_of(places, self.across), grid_of(places, self.along)
+        fields = (field.flatten(0, 1).split(self.channels, 1) for field in (planes, lines))
+        density, color = (
+            F.grid_sample(plane, grids[0], align_corners=False) * F.grid_sample(line, grids[1], align_corners=False)
+            for plane, line in zip(*fields, strict=True)
+        )
+        return density.unflatten(0, (-1, 3)).sum((1, 2)), color.unflatten(0, (-1, 3)).flatten(1, 2)
+
+    def weigh(self, density: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Each sample's share in its ray, (N, R, S): what it holds back of the light that those before it let pass."""
+        if self.space.closed:
+            density = F.softplus(density - EMPTY)
+            lengths = torch.cat([lengths[..., :-1], torch.full_like(lengths[..., :1], BEHIND)], -1)
+        else:
+            density = F.relu(density)
+        held = (density * lengths).clamp(max=OPAQUE)
+        return torch.exp(-(held @ self.before)) * (1 - torch.exp(-held))
+
+    def tell_values(self, color: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+        """(N, V, R, S) in [0, 1] of colour channels, and of the directions (N, R, 3) they are seen from."""
+        mixed = self.activate(self.mix(self.activate(color)))
+        seen = self.direct(encode(directions).transpose(1, 2)[..., None])
+        return self.tell(self.activate(self.look(mixed) + seen)).sigmoid()
+
+
+class Refiner(nn.Module):
+    """Makes a view of what was rendered at a part of its size, and of the input image's own pixels where the rendered
+    depth says they are: how much of them is to be taken, and what is to be added.
+
+    Shapes: rendered values (N, V, H, W), of which the first three are colour, and pixels (N, 3, H, W), both in [0, 1],
+    to the view (N, 3, H, W).
+    """
+
+    def __init__(self, values: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(values + 3, REFINED, 3, padding=1)
+        self.last = nn.Conv2d(REFINED, 4, 3, padding=1)
+
+    def forward(self, values: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        trust, more = self.last(F.relu(self.first(torch.cat([values, pixels], 1)))).split((1, 3), 1)
+        trust = trust.sigmoid()
+        return trust * pixels + (1 - trust) * values[:, :3] + more
