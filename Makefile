@@ -14,7 +14,7 @@ demo: setup  ## A pipeline on real ROS 2 topics: report and picture in out/ (INP
 	@. tools/environment.sh && $(VENV)/bin/perception demo --pipeline $(PIPELINE) $(if $(INPUT),"$(INPUT)")
 
 test: setup  ## Run the tests
-	@. tools/environment.sh && $(VENV)/bin/python3 -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	@. tools/environment.sh && $(VENV)/bin/python3 -m pytest $(ARGS)
 
 lint: setup  ## Check style with ruff and types with mypy, the TensorRT file against its real bindings
 	@$(VENV)/bin/ruff check .

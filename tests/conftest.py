@@ -1,4 +1,4 @@
-"""What tests of several folders need, and where tests run: `make test` shares them between two processes."""
+"""What tests of several folders need."""
 
 from __future__ import annotations
 
@@ -7,16 +7,6 @@ from pathlib import Path
 import pytest
 
 from perception.tasks.vit_split import FusionFile, Split, SplitWorker
-
-NODES = Path(__file__).parent / "nodes"
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A file's tests stay together, as they share fixtures, and those of nodes do, so that no two of them compete."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            group = NODES if NODES in item.path.parents else item.path
-            item.add_marker(pytest.mark.xdist_group(str(group)))
 
 
 @pytest.fixture
