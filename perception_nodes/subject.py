@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -65,7 +66,7 @@ def our_pipeline(
         images: the bag's topic, raw or compressed.
         info: the bag's topic of the calibration, None where it has none.
         host: one of `HOSTS`: each node a process of its own, or all in one.
-        output: topic of results; empty: that which the pipeline names.
+        output: topic of results, in the pipeline's namespace unless it begins with /; empty: that which it names.
 
     Raises:
         ValueError: no such pipeline or host, or an argument that is not accepted.
@@ -88,7 +89,7 @@ def our_pipeline(
     else:
         commands = {node.name: node.command() for node in nodes}
     namespace = str(values["namespace"]).strip("/")
-    output = output or (f"/{namespace}/{pipeline.output}" if namespace else f"/{pipeline.output}")
+    output = posixpath.join("/", namespace, output or pipeline.output)  # one that begins with / stays as it is
     shown = " ".join([name, *(f"{key}:={text}" for key, text in given.items())])
     shown += " (one process)" if host == "one" else ""
     builds = pipeline.build_commands(values | {"build": True})
@@ -104,7 +105,7 @@ def any_command(command: str, images: str, output: str) -> Subject:
     words = shlex.split(command)
     if not words or not output:
         raise ValueError(f"command {command!r} with output {output!r} cannot be measured; give both")
-    return Subject(command, {"pipeline": words}, images, output)
+    return Subject(command, {"pipeline": words}, images, posixpath.join("/", output))
 
 
 def described(subject: Subject) -> dict[str, Any]:

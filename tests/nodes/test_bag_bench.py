@@ -126,6 +126,20 @@ def test_a_pipeline_of_ours_gets_the_bags_topics(host: str) -> None:
     assert subject.builds and "fastdepth_mobilenet_v2" in subject.builds[0]
 
 
+@pytest.mark.parametrize(
+    ("namespace", "output", "topic"),
+    [
+        ("", "", "/depth"),
+        ("robot", "", "/robot/depth"),
+        ("robot", "depth/points", "/robot/depth/points"),
+        ("robot", "/a", "/a"),
+    ],
+)
+def test_a_topic_of_results_is_in_the_namespace(namespace: str, output: str, topic: str) -> None:
+    assert our_pipeline("depth_pipeline", {"namespace": namespace}, "/image", None, "one", output).output == topic
+    assert any_command("cat", "/image", "result").output == "/result"
+
+
 def test_what_cannot_be_measured_is_said() -> None:
     with pytest.raises(ValueError, match="host 'two' is unknown; accepted: processes, one"):
         our_pipeline("depth_pipeline", {}, "/image", None, "two")
