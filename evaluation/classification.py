@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
@@ -16,7 +14,6 @@ import numpy as np
 from perception.engines.acceptance import Predict
 from perception.evaluation.assessment import Sample
 from perception.evaluation.classes import (
-    ClassAssessment,
     Shared,
     bands_section,
     classes_section,
@@ -27,9 +24,10 @@ from perception.evaluation.classes import (
     which_classes,
 )
 from perception.evaluation.frames import ClassFrame, Dataset, Frame
-from perception.evaluation.results import DRAWS_TOLD, Row, draw_images, half_width, measured_by_both
+from perception.evaluation.results import DRAWS_TOLD, Row
 from perception.evaluation.sheet import WIDTH
 from perception.evaluation.tables import apart, entry_name, figure, interval, table
+from perception.evaluation.together import Together, TogetherAssessment
 from perception.tasks import classification as classification_task
 from perception.tasks.classification import Classification
 from perception.tasks.config import ModelConfig
@@ -58,12 +56,66 @@ def predict_class(predict: Predict, config: ModelConfig, frame: Frame) -> Classi
     return classification_task.parse(predict(preprocess(image, config, fit)), fit, config)
 
 
+class Answers(Together):
+    """What rows say together. Broken ones are left out, and images that do not count.
+
+    `truth` is int64 (images,); `right` bool (2, images), whether the likeliest class is the true one, and whether one
+    of the five likeliest is; `confidence` float64 (images,), the chance of the likeliest.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        good = [row for row in rows if "error" not in row]
+        self.labels: tuple[str, ...] = tuple(good[0]["labels"]) if good else ()
+        counted = [row for row in good if row["counts"]]
+        self.truth = np.array([row["truth"] for row in counted], np.int64)
+        self.found = np.array([row["found"][0] for row in counted], np.int64)
+        near = [row["truth"] in row["found"] for row in counted]
+        self.right = np.array([self.found == self.truth, near], bool)
+        self.confidence = np.array([row["chances"][0] for row in counted])
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def metrics(self, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """`top1`, `top5`, `mean_accuracy` over classes; see `Together`."""
+        weights = np.ones((1, len(self))) if weights is None else weights
+        of_class = self.truth[:, None] == np.arange(len(self.labels))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            top1, top5 = (weights @ right / weights.sum(axis=1) for right in self.right)
+            shares = (weights * self.right[0]) @ of_class / (weights @ of_class)
+        there = np.isfinite(shares)
+        sums = np.where(there, shares, 0).sum(axis=1)
+        means = np.divide(sums, there.sum(axis=1), out=np.full(len(sums), np.nan), where=there.any(axis=1))
+        return {"top1": top1, "top5": top5, "mean_accuracy": means}
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """See `confusion_matrix`."""
+        return confusion_matrix(self.truth, self.found, len(self.labels))
+
+    def by_class(self) -> dict[str, dict[str, float]]:
+        """`images`, `accuracy` and `precision` of every class that has images; NaN where nothing was taken for it."""
+        confusion = self.confusion
+        images, taken, right = confusion.sum(axis=1), confusion.sum(axis=0), np.diagonal(confusion)
+        return {
+            name: {
+                "images": float(images[place]),
+                "accuracy": float(right[place] / images[place]),
+                "precision": float(right[place] / taken[place]) if taken[place] else math.nan,
+            }
+            for place, name in enumerate(self.labels)
+            if images[place]
+        }
+
+
 @dataclass(frozen=True)
-class ClassificationAssessment(ClassAssessment[ClassFrame, Prediction]):
+class ClassificationAssessment(TogetherAssessment[ClassFrame, Prediction]):
     """Of the model's classes only those count that the data set has."""
 
     title: ClassVar[str] = "Classification"
     metric: ClassVar[str] = "top1"
+    together: ClassVar[type[Answers]] = Answers
+    compared: ClassVar[tuple[str, ...]] = ("top1", "top5")
     columns: ClassVar[tuple[str, ...]] = ("top-1", "top-5", "mean of classes")
     legend: ClassVar[str] = "image, and the likeliest classes with their chances (green: the true one)"
 
@@ -117,43 +169,15 @@ class ClassificationAssessment(ClassAssessment[ClassFrame, Prediction]):
         }
 
     def summary(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """`metrics`, see `Answers`; `ci95`: half the width of the middle 95 % of what draws of as many images give;
-        `classes`: of each its images, the share of them that is right, and the share of what was taken for it that is;
-        `bands`: the share of the images that each band of confidence has, and of these the share that is right.
+        """See `Answers.told`; `classes`: of each its images, the share of them that is right, and the share of what was
+        taken for it that is; `bands`: the share of the images that each band of confidence has, and of these the share
+        that is right.
         """
         answers = Answers(rows)
-        return {
-            "metrics": {name: float(values[0]) for name, values in answers.metrics().items()},
-            "ci95": {name: half_width(values) for name, values in answers.drawn.items()},
+        return answers.told() | {
             "classes": answers.by_class(),
             "bands": told_bands(count_bands(answers.confidence, answers.right[0]), "images"),
         }
-
-    def difference(self, rows: Sequence[Row], reference: Sequence[Row]) -> dict[str, float]:
-        """Of top-1 and top-5. Both are of the same draws of images, so that small differences show."""
-        mine, other = map(Answers, measured_by_both(rows, reference))
-        found = {}
-        for name in ("top1", "top5"):
-            found[name] = float(mine.metrics()[name][0] - other.metrics()[name][0])
-            found[f"{name}_ci95"] = half_width(mine.drawn[name] - other.drawn[name])
-        return found
-
-    def score(
-        self, predict: Predict, config: ModelConfig, dataset: Dataset[Any], frames: Iterable[ClassFrame]
-    ) -> dict[str, float]:
-        """`metrics` as in `summary`, and `frames`."""
-        answers = Answers(self.rows(predict, config, dataset, frames))
-        return {name: float(values[0]) for name, values in answers.metrics().items()} | {"frames": float(len(answers))}
-
-    def plot(self, rows: Sequence[Row], path: Path) -> dict[str, str]:
-        """Which class is taken for which."""
-        try:
-            from perception.evaluation.confusion_plot import draw_confusion
-        except ImportError:
-            return {}
-        name, answers = f"{path.name}-confusion.png", Answers(rows)
-        draw_confusion(answers.confusion, answers.labels, path.with_name(name))
-        return {name: "Which class is taken for which"}
 
     @staticmethod
     def conditions(options: Mapping[str, Any], sequence: bool) -> str:
@@ -172,10 +196,9 @@ class ClassificationAssessment(ClassAssessment[ClassFrame, Prediction]):
     @staticmethod
     def sections(entries: Sequence[Mapping[str, Any]], sequence: bool) -> list[str]:
         """See `Assessment`."""
+        names = ClassificationAssessment.compared
         head = ("engine", "Δ top-1 to fp32", "Δ top-5 to fp32")
-        lines = [
-            (entry_name(entry), *(apart(entry["difference"], name) for name in ("top1", "top5"))) for entry in entries
-        ]
+        lines = [(entry_name(entry), *(apart(entry["difference"], name) for name in names)) for entry in entries]
         by_class = classes_section(entries, "images", ("accuracy", "precision"))
         return ["## Accuracy\n\n" + table(head, lines), by_class, bands_section(entries, "images")]
 
@@ -208,64 +231,3 @@ class ClassificationAssessment(ClassAssessment[ClassFrame, Prediction]):
 
 
 ASSESSMENT = ClassificationAssessment
-
-
-class Answers:
-    """What rows say together. Broken ones are left out, and images that do not count.
-
-    `truth` is int64 (images,); `right` bool (2, images), whether the likeliest class is the true one, and whether one
-    of the five likeliest is; `confidence` float64 (images,), the chance of the likeliest.
-    """
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        good = [row for row in rows if "error" not in row]
-        self.labels: tuple[str, ...] = tuple(good[0]["labels"]) if good else ()
-        counted = [row for row in good if row["counts"]]
-        self.truth = np.array([row["truth"] for row in counted], np.int64)
-        self.found = np.array([row["found"][0] for row in counted], np.int64)
-        near = [row["truth"] in row["found"] for row in counted]
-        self.right = np.array([self.found == self.truth, near], bool)
-        self.confidence = np.array([row["chances"][0] for row in counted])
-
-    def __len__(self) -> int:
-        return len(self.truth)
-
-    def metrics(self, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """`top1`, `top5`, `mean_accuracy` over classes: float64 (B,) each; NaN where no image counts.
-
-        Args:
-            weights: how often each image counts, (B, images); None: all once, B is 1.
-        """
-        weights = np.ones((1, len(self))) if weights is None else weights
-        of_class = self.truth[:, None] == np.arange(len(self.labels))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            top1, top5 = (weights @ right / weights.sum(axis=1) for right in self.right)
-            shares = (weights * self.right[0]) @ of_class / (weights @ of_class)
-        there = np.isfinite(shares)
-        sums = np.where(there, shares, 0).sum(axis=1)
-        means = np.divide(sums, there.sum(axis=1), out=np.full(len(sums), np.nan), where=there.any(axis=1))
-        return {"top1": top1, "top5": top5, "mean_accuracy": means}
-
-    @cached_property
-    def drawn(self) -> dict[str, np.ndarray]:
-        """Metrics of draws of as many images."""
-        return self.metrics(draw_images(len(self)))
-
-    @property
-    def confusion(self) -> np.ndarray:
-        """See `confusion_matrix`."""
-        return confusion_matrix(self.truth, self.found, len(self.labels))
-
-    def by_class(self) -> dict[str, dict[str, float]]:
-        """`images`, `accuracy` and `precision` of every class that has images; NaN where nothing was taken for it."""
-        confusion = self.confusion
-        images, taken, right = confusion.sum(axis=1), confusion.sum(axis=0), np.diagonal(confusion)
-        return {
-            name: {
-                "images": float(images[place]),
-                "accuracy": float(right[place] / images[place]),
-                "precision": float(right[place] / taken[place]) if taken[place] else math.nan,
-            }
-            for place, name in enumerate(self.labels)
-            if images[place]
-        }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
@@ -15,7 +13,6 @@ import numpy as np
 from perception.engines.acceptance import Predict
 from perception.evaluation.assessment import Sample
 from perception.evaluation.classes import (
-    ClassAssessment,
     Shared,
     bands_section,
     classes_section,
@@ -27,8 +24,9 @@ from perception.evaluation.classes import (
     which_classes,
 )
 from perception.evaluation.frames import Dataset, MaskFrame
-from perception.evaluation.results import DRAWS_TOLD, Row, draw_images, half_width, mean, measured_by_both
+from perception.evaluation.results import DRAWS_TOLD, Row, mean
 from perception.evaluation.tables import apart, entry_name, figure, interval, percent, table
+from perception.evaluation.together import Together, TogetherAssessment
 from perception.tasks import segmentation as segmentation_task
 from perception.tasks.colors import palette
 from perception.tasks.config import ModelConfig
@@ -59,8 +57,64 @@ def predict_mask(
     return segmentation_task.parse(predict(preprocess(image, config, fit)), fit, config, classes)
 
 
+class Counts(Together):
+    """What rows say together.
+
+    `metrics` are those of `segmentation_metrics`, of the pixels of all images, and `boundary`: the mean over images of
+    the mean boundary F-score of the classes in each.
+
+    Args:
+        rows: of one data set; broken ones are left out.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = [row for row in rows if "error" not in row]
+        self.labels: tuple[str, ...] = tuple(self.rows[0]["labels"]) if self.rows else ()
+        self.counted = np.isin(np.arange(len(self.labels)), self.rows[0]["counted"] if self.rows else [])
+        self.confusions = np.zeros((len(self.rows), len(self.labels), len(self.labels) + 1))
+        """Of each image."""
+        for confusion, row in zip(self.confusions, self.rows, strict=True):
+            for truth, found, pixels in row["confusion"]:
+                confusion[truth, found] = pixels
+        self._contours = np.array([mean(list(row["boundary"].values())) for row in self.rows])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Of all images."""
+        return np.asarray(self.confusions.sum(axis=0))
+
+    @property
+    def bands(self) -> np.ndarray:
+        """Pixels of each band of confidence, and those that are right: int64 (2, bands)."""
+        return np.sum([row["bands"] for row in self.rows], axis=0)
+
+    def metrics(self, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """See `Together`."""
+        weights = np.ones((1, len(self))) if weights is None else weights
+        known = np.isfinite(self._contours)
+        with np.errstate(invalid="ignore"):  # a draw without any contour
+            contours = weights @ np.where(known, self._contours, 0) / (weights @ known)
+        return metrics(np.tensordot(weights, self.confusions, 1), self.counted) | {"boundary": contours}
+
+    def by_class(self) -> dict[str, dict[str, float]]:
+        """`pixels`, `IoU` and `boundary F` of every class that counts and has pixels."""
+        total = self.confusion
+        return {
+            name: {
+                "pixels": float(total[place].sum()),
+                "IoU": float(iou),
+                "boundary F": mean([row["boundary"][name] for row in self.rows if name in row["boundary"]]),
+            }
+            for place, (name, iou) in enumerate(zip(self.labels, class_ious(total), strict=True))
+            if self.counted[place] and np.isfinite(iou)
+        }
+
+
 @dataclass(frozen=True)
-class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
+class SegmentationAssessment(TogetherAssessment[MaskFrame, Prediction]):
     """How close to a contour is near."""
 
     tolerance: float = TOLERANCE
@@ -68,6 +122,8 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
 
     title: ClassVar[str] = "Segmentation"
     metric: ClassVar[str] = "mIoU"
+    together: ClassVar[type[Counts]] = Counts
+    compared: ClassVar[tuple[str, ...]] = ("mIoU", "accuracy", "boundary")
     columns: ClassVar[tuple[str, ...]] = ("mIoU", "pixel accuracy", "boundary F")
     legend: ClassVar[str] = "image, truth, prediction, wrong pixels red (grey: no truth)"
 
@@ -155,16 +211,13 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
         return np.asarray(cv2.LUT(sample.frame.mask, places))
 
     def summary(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """`metrics`, see `Counts`; `ci95`: half the width of the middle 95 % of what draws of as many images give;
-        `classes`: of each its pixels, its IoU, and its boundary F-score as a mean over images; `absent`: names of those
-        that count and have no pixel; `bands`: the share of
-        the pixels that each band of confidence has, and of these the share that is right.
+        """See `Counts.told`; `classes`: of each its pixels, its IoU, and its boundary F-score as a mean over images;
+        `absent`: names of those that count and have no pixel; `bands`: the share of the pixels that each band of
+        confidence has, and of these the share that is right.
         """
         counts = Counts(rows)
         classes = counts.by_class()
-        return {
-            "metrics": {name: float(values[0]) for name, values in counts.metrics().items()},
-            "ci95": {name: half_width(values) for name, values in counts.drawn.items()},
+        return counts.told() | {
             "classes": classes,
             "absent": [
                 name
@@ -173,32 +226,6 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
             ],
             "bands": told_bands(counts.bands, "pixels"),
         }
-
-    def difference(self, rows: Sequence[Row], reference: Sequence[Row]) -> dict[str, float]:
-        """Of mIoU, accuracy and boundary. Both are of the same draws of images, so that small differences show."""
-        mine, other = map(Counts, measured_by_both(rows, reference))
-        found = {}
-        for name in ("mIoU", "accuracy", "boundary"):
-            found[name] = float(mine.metrics()[name][0] - other.metrics()[name][0])
-            found[f"{name}_ci95"] = half_width(mine.drawn[name] - other.drawn[name])
-        return found
-
-    def score(
-        self, predict: Predict, config: ModelConfig, dataset: Dataset[Any], frames: Iterable[MaskFrame]
-    ) -> dict[str, float]:
-        """`metrics` as in `summary`, and `frames`."""
-        counts = Counts(self.rows(predict, config, dataset, frames))
-        return {name: float(values[0]) for name, values in counts.metrics().items()} | {"frames": float(len(counts))}
-
-    def plot(self, rows: Sequence[Row], path: Path) -> dict[str, str]:
-        """Which class is taken for which."""
-        try:
-            from perception.evaluation.confusion_plot import draw_confusion
-        except ImportError:
-            return {}
-        name, counts = f"{path.name}-confusion.png", Counts(rows)
-        draw_confusion(counts.confusions.sum(axis=0), counts.labels, path.with_name(name))
-        return {name: "Which class is taken for which"}
 
     @staticmethod
     def conditions(options: Mapping[str, Any], sequence: bool) -> str:
@@ -215,12 +242,12 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
     @staticmethod
     def cells(summary: Mapping[str, Any]) -> tuple[str, ...]:
         """See `columns`."""
-        return tuple(interval(summary, name) for name in ("mIoU", "accuracy", "boundary"))
+        return tuple(interval(summary, name) for name in SegmentationAssessment.compared)
 
     @staticmethod
     def sections(entries: Sequence[Mapping[str, Any]], sequence: bool) -> list[str]:
         """See `Assessment`."""
-        names = ("mIoU", "accuracy", "boundary")
+        names = SegmentationAssessment.compared
         head = ("engine", "mean accuracy of classes", *(f"Δ {name} to fp32" for name in names))
         lines = [
             (
@@ -258,66 +285,6 @@ class SegmentationAssessment(ClassAssessment[MaskFrame, Prediction]):
 
 
 ASSESSMENT = SegmentationAssessment
-
-
-class Counts:
-    """What rows say together.
-
-    `metrics` are those of `segmentation_metrics`, of the pixels of all images, and `boundary`: the mean over images of
-    the mean boundary F-score of the classes in each.
-
-    Args:
-        rows: of one data set; broken ones are left out.
-    """
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = [row for row in rows if "error" not in row]
-        self.labels: tuple[str, ...] = tuple(self.rows[0]["labels"]) if self.rows else ()
-        self.counted = np.isin(np.arange(len(self.labels)), self.rows[0]["counted"] if self.rows else [])
-        self.confusions = np.zeros((len(self.rows), len(self.labels), len(self.labels) + 1))
-        """Of each image."""
-        for confusion, row in zip(self.confusions, self.rows, strict=True):
-            for truth, found, pixels in row["confusion"]:
-                confusion[truth, found] = pixels
-        self._contours = np.array([mean(list(row["boundary"].values())) for row in self.rows])
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def bands(self) -> np.ndarray:
-        """Pixels of each band of confidence, and those that are right: int64 (2, bands)."""
-        return np.sum([row["bands"] for row in self.rows], axis=0)
-
-    def metrics(self, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """Float64 (B,) each.
-
-        Args:
-            weights: how often each image counts, (B, images); None: all once, B is 1.
-        """
-        weights = np.ones((1, len(self))) if weights is None else weights
-        known = np.isfinite(self._contours)
-        with np.errstate(invalid="ignore"):  # a draw without any contour
-            contours = weights @ np.where(known, self._contours, 0) / (weights @ known)
-        return metrics(np.tensordot(weights, self.confusions, 1), self.counted) | {"boundary": contours}
-
-    @cached_property
-    def drawn(self) -> dict[str, np.ndarray]:
-        """Metrics of draws of as many images."""
-        return self.metrics(draw_images(len(self)))
-
-    def by_class(self) -> dict[str, dict[str, float]]:
-        """`pixels`, `IoU` and `boundary F` of every class that counts and has pixels."""
-        total = self.confusions.sum(axis=0)
-        return {
-            name: {
-                "pixels": float(total[place].sum()),
-                "IoU": float(iou),
-                "boundary F": mean([row["boundary"][name] for row in self.rows if name in row["boundary"]]),
-            }
-            for place, (name, iou) in enumerate(zip(self.labels, class_ious(total), strict=True))
-            if self.counted[place] and np.isfinite(iou)
-        }
 
 
 def _marks(mask: np.ndarray, counted: np.ndarray) -> np.ndarray:
