@@ -218,15 +218,13 @@ class ClassificationLesson(ClassLesson[ClassificationRecipe]):
 
     def build(self) -> nn.Module:
         try:
-            return create_model(self.recipe.model, pretrained=False, input_size=self.recipe.size, **self.options())
+            return super().build()
         except TypeError as error:
             raise ValueError(f"the recipe's network has a field that {self.recipe.model!r} lacks: {error}") from error
 
-    def config(self) -> ModelConfig:
-        return model_config(self.recipe.model, self.recipe.size, **self.options())
-
-    def entry(self, model: nn.Module) -> dict[str, Any]:
-        return {"input_size": self.recipe.size, "options": self.options()}
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.recipe.size
 
     def measure(self, predict: Predict, config: ModelConfig) -> dict[str, float]:
         """On the evaluation split; where images are held out, on those, and then the metrics' names say so."""

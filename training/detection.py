@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -126,11 +125,9 @@ class DetectionLesson(ClassLesson[DetectionRecipe]):
         )  # fmt: skip
         return recipe.box * of_boxes + of_classes + self.imitation_loss(images)
 
-    def config(self) -> ModelConfig:
-        return model_config(self.recipe.model, self.recipe.stages[-1].size, **self.options())
-
-    def entry(self, model: nn.Module) -> dict[str, Any]:
-        return {"input_size": self.recipe.stages[-1].size, "options": self.options()}
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.recipe.stages[-1].size
 
     @torch.no_grad()
     def finish(self, model: nn.Module, predict: Predict) -> None:

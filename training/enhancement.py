@@ -161,11 +161,9 @@ class EnhancementLesson(Lesson[EnhancementRecipe]):
         width = {"width": self.recipe.width} if self.recipe.width else {}
         return width | ({"refines": False, "exposes": False} if self.recipe.darkens else {})
 
-    def config(self) -> ModelConfig:
-        return model_config(self.recipe.model, self.recipe.size, **self.options())
-
-    def build(self) -> nn.Module:
-        return create_model(self.recipe.model, False, self.recipe.size, **self.options())
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.recipe.size
 
     def go_on(self, weights: str) -> nn.Module:
         begun = create_model(weights)
@@ -175,9 +173,6 @@ class EnhancementLesson(Lesson[EnhancementRecipe]):
                 f"weights {weights!r} are of {theirs}, and the recipe's network is of {own}; change either"
             )
         return begun
-
-    def entry(self, model: nn.Module) -> dict[str, Any]:
-        return {"input_size": self.recipe.size, "options": self.options()}
 
     def measure(self, predict: Predict, config: ModelConfig) -> dict[str, float]:
         assert self.evaluation is not None

@@ -74,13 +74,19 @@ class Lesson(ABC, Generic[AnyRecipe]):
         """What the model's builder is given beside its defaults; goes into the trained model's entry."""
         return {}
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the trained model's image where the recipe says so; None: as the model has it."""
+        return None
+
     def config(self) -> ModelConfig:
         """The config of the trained model."""
-        return model_config(self.recipe.model, **self.options())
+        return model_config(self.recipe.model, self.size, **self.options())
 
     def entry(self, model: nn.Module) -> dict[str, Any]:
         """What the trained model's entry says beside weights, licence and metrics."""
-        return {"options": self.options()} if self.options() else {}
+        size = {"input_size": self.size} if self.size else {}
+        return size | ({"options": self.options()} if self.options() else {})
 
     def narrow(self, model: nn.Module, out: Path) -> nn.Module:
         """The network that the stages train, of the one that the recipe starts from."""
@@ -100,7 +106,7 @@ class Lesson(ABC, Generic[AnyRecipe]):
 
     def build(self) -> nn.Module:
         """The network with random weights."""
-        return create_model(self.recipe.model, pretrained=False, **self.options())
+        return create_model(self.recipe.model, False, self.size, **self.options())
 
 
 def find_lesson(model: str) -> type[Lesson]:

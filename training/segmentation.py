@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -181,11 +180,9 @@ class SegmentationLesson(ClassLesson[SegmentationRecipe]):
     def _teacher(self) -> Teacher:
         return Teacher(self.recipe.teacher, self.recipe.labels)
 
-    def config(self) -> ModelConfig:
-        return model_config(self.recipe.model, self.recipe.size, **self.options())
-
-    def entry(self, model: nn.Module) -> dict[str, Any]:
-        return {"input_size": self.recipe.size, "options": self.options()}
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.recipe.size
 
     def measure(self, predict: Predict, config: ModelConfig) -> dict[str, float]:
         """On the evaluation split; where frames are held out, on those, and then the metrics' names say so."""
