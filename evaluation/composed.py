@@ -6,6 +6,7 @@ from pathlib import Path
 
 from perception.evaluation.compositions import VIEWS, Composition
 from perception.evaluation.frames import PosedFrame, ViewFrame
+from perception.evaluation.simulated import seed_and_count
 from perception.evaluation.views import ViewDataset, view_of
 
 SPLIT = "clip"
@@ -36,11 +37,7 @@ class ComposedViews(ViewDataset):
         Raises:
             ValueError: another name.
         """
-        kind, *numbers = name.split(":")
-        if kind != "composed" or len(numbers) > 2 or not all(number.isdigit() for number in numbers):
-            raise ValueError(f"{name!r} is not composed[:SEED[:SCENES]], such as composed:{SEED}:{SCENES}")
-        seed, scenes = [*map(int, numbers), *(SEED, SCENES)[len(numbers) :]]
-        return cls(seed, scenes)
+        return cls(*seed_and_count(name, "composed", "SCENES", (SEED, SCENES)))
 
     def __len__(self) -> int:
         return self.scenes * (VIEWS - 1)

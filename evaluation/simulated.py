@@ -18,6 +18,24 @@ SPLIT = "clip"
 TRIES = 8
 
 
+def seed_and_count(name: str, kind: str, count: str, usual: tuple[int, int]) -> tuple[int, int]:
+    """The numbers of a simulated data set that is called `KIND[:SEED[:COUNT]]`.
+
+    Args:
+        count: what is counted, for the message.
+        usual: in place of those that are not given.
+
+    Raises:
+        ValueError: another name.
+    """
+    first, *given = name.split(":")
+    if first != kind or len(given) > 2 or not all(number.isdigit() for number in given):
+        seed, many = usual
+        raise ValueError(f"{name!r} is not {kind}[:SEED[:{count}]], such as {kind}:{seed}:{many}")
+    seed, many = [*map(int, given), *usual[len(given) :]]
+    return seed, many
+
+
 class SimulatedRooms(Dataset[RGBDFrame]):
     """One view of each of `frames` rooms, rendered when it is asked for and kept.
 
@@ -36,11 +54,7 @@ class SimulatedRooms(Dataset[RGBDFrame]):
         Raises:
             ValueError: another name.
         """
-        kind, *numbers = name.split(":")
-        if kind != "rooms" or len(numbers) > 2 or not all(number.isdigit() for number in numbers):
-            raise ValueError(f"{name!r} is not rooms[:SEED[:FRAMES]], such as rooms:1:32")
-        seed, frames = [*map(int, numbers), *(1, 32)[len(numbers) :]]
-        return cls(seed, frames)
+        return cls(*seed_and_count(name, "rooms", "FRAMES", (1, 32)))
 
     def __len__(self) -> int:
         return self.frames
