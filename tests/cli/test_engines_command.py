@@ -29,8 +29,8 @@ def frames(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def truth(tmp_path: Path) -> str:
-    """Three frames of a wall at 9 m: far from all that random weights answer, so that int8's rounding moves no pixel over
-    the edge of 1.25 and no accuracy is lost by chance."""
+    """Three frames of a wall at 9 m: far from all that random weights answer, so that int8's rounding moves no pixel
+    over the edge of 1.25 and no accuracy is lost by chance."""
     camera = Camera(width=32, height=32, fx=32, fy=32, cx=16, cy=16)
     writer = RGBDWriter(tmp_path / "truth", camera, fps=10, licence="CC0", command="test")
     for image in np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), np.uint8):
