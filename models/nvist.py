@@ -262,7 +262,7 @@ class NViST(nn.Module):
         Args:
             x: (N, 3, H, W), normalised.
             camera: of the image, (N, 5): fx / width, fy / height, (cx + 0.5) / width, (cy + 0.5) / height, and metres
-                from it to the middle of the scene.
+                from it to the middle of the scene, the median of its depth; 0 where nobody knows it.
             structures: metres of depth, 0 where unknown, and numbers of objects, 0 being none: (N, 1, H, W) each, as
                 far as the network takes them.
         """

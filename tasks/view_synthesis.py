@@ -22,8 +22,10 @@ PARITY_BOUNDS: Mapping[str, float] = {"fp32": 0.002, "fp16": 0.01, "bf16": 0.04,
 ACCURACY_DROPS: Mapping[str, float] = {"fp32": 0.02, "fp16": 0.05, "bf16": 0.2, "int8": 0.5}
 """Largest accepted loss of PSNR in dB against the float32 definition, over a data set."""
 
-TYPICAL_FOCAL, TYPICAL_DISTANCE, TYPICAL_ANGLE = 0.9, 2.0, 5.0
-"""Of a camera, over its width; metres to the middle of a scene; degrees that a view is turned."""
+TYPICAL_FOCAL, TYPICAL_ANGLE = 0.9, 5.0
+"""Of a camera, over its width; degrees that a view is turned."""
+UNKNOWN = 0.0
+"""Metres, in place of those that nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,9 @@ def parse(outputs: Mapping[str, np.ndarray], fit: Fit, config: ModelConfig) -> V
     """The view at the target camera's resolution.
 
     Args:
-        outputs: "view", float32 (1, 3, h, w), RGB in [0, 1], and "depth", float32 (1, 1, h, w), metres, not positive
-            or not finite where nothing is known.
+        outputs: "view", float32 (1, 3, h, w), RGB in [0, 1], "depth", float32 (1, 1, h, w), metres, not positive
+            or not finite where nothing is known; and "mask", float32 (1, 1, h, w), the chance of each pixel to show an
+            object, if the network says that.
         fit: how the target camera's image lies in what the network renders; undone here.
 
     Raises:
@@ -81,17 +84,64 @@ def parse(outputs: Mapping[str, np.ndarray], fit: Fit, config: ModelConfig) -> V
     depth = fit.covered(outputs["depth"][0, 0]).astype(np.float32)
     depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
     pixels = cv2.convertScaleAbs(np.clip(resize(image, fit.source), 0, 1), alpha=255)
-    return View(pixels, resize(depth, fit.source, "nearest"))
+    mask = None
+    if "mask" in outputs:
+        mask = resize(np.ascontiguousarray(fit.covered(outputs["mask"][0, 0])), fit.source) > 0.5
+    return View(pixels, resize(depth, fit.source, "nearest"), mask)
 
 
 def lens_numbers(camera: Camera, *distance: float) -> np.ndarray:
     """A camera as networks take it: float32 (1, 4), fx / width, fy / height, (cx + 0.5) / width, (cy + 0.5) / height.
 
-    Of the input camera (1, 5): with the `distance` in metres from it to the middle of the scene.
+    Of the input camera (1, 5): with the `distance` from it to the middle of the scene, see `scene_distance`.
     """
     across = camera.fx / camera.width, camera.fy / camera.height
     middle = (camera.cx + 0.5) / camera.width, (camera.cy + 0.5) / camera.height
     return np.array([[*across, *middle, *distance]], np.float32)
+
+
+def scene_distance(depth: np.ndarray | None) -> float:
+    """Metres from a camera to the middle of the scene, as networks are told: the median of the depth of its image,
+    whoever knows that, a sensor or a model for depth; `UNKNOWN` where nobody does.
+
+    Args:
+        depth: metres along Z; not finite or not positive where unknown.
+    """
+    known = np.empty(0) if depth is None else depth[np.isfinite(depth) & (depth > 0)]
+    return float(np.median(known)) if len(known) else UNKNOWN
+
+
+def source_inputs(
+    config: ModelConfig, camera: Camera, depth: np.ndarray | None = None, instances: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """What a network takes beside the input image, by name, as far as `config` has it among its inputs.
+
+    Args:
+        camera: the image's.
+        depth: of the image, metres along Z, of any resolution; not finite or not positive where unknown; None: nobody
+            knows any.
+        instances: numbers of objects, 0 being none, of any resolution; None: nobody knows of any.
+    """
+    told = {"camera": lens_numbers(camera, scene_distance(depth))}
+    for name, values in (("seen_depth", depth), ("instances", instances)):
+        given = np.zeros(config.input_size, np.float32)
+        if values is not None:
+            given = resize(values.astype(np.float32), config.input_size, "nearest")
+        told[name] = np.where(np.isfinite(given) & (given > 0), given, np.float32(UNKNOWN))[None, None]
+    return _taken(told, config)
+
+
+def target_inputs(config: ModelConfig, camera: Camera, pose: np.ndarray) -> dict[str, np.ndarray]:
+    """What a network takes to know which view is wanted, by name, as far as `config` has it among its inputs.
+
+    Args:
+        camera, pose: the target camera, and where it stands in the input camera's optical frame, 4x4, metres.
+    """
+    return _taken({"target": lens_numbers(camera), "pose": pose[None].astype(np.float32)}, config)
+
+
+def _taken(told: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str, np.ndarray]:
+    return {tensor.name: told[tensor.name] for tensor in config.more_inputs if tensor.name in told}
 
 
 def typical_inputs(config: ModelConfig, number: int) -> dict[str, np.ndarray]:
@@ -104,14 +154,8 @@ def typical_inputs(config: ModelConfig, number: int) -> dict[str, np.ndarray]:
     pose = pose_of(tuple(random.uniform(-0.1, 0.1, 3)), (*(np.sin(turn) * axis / np.linalg.norm(axis)), np.cos(turn)))
     floor = np.linspace(3.0, 1.0, height)[:, None].repeat(width, 1)
     objects = (np.arange(height)[:, None] * 3 // height) * (np.arange(width) % 3)
-    told = {
-        "camera": lens_numbers(camera, TYPICAL_DISTANCE),
-        "target": lens_numbers(camera),
-        "pose": pose[None],
-        "seen_depth": floor[None, None],
-        "instances": objects[None, None],
-    }
-    return {tensor.name: told[tensor.name].astype(np.float32) for tensor in config.more_inputs}
+    told = source_inputs(config, camera, floor, objects) | target_inputs(config, camera, pose)
+    return {tensor.name: told[tensor.name] for tensor in config.more_inputs}
 
 
 def disagreement(

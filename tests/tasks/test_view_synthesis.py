@@ -9,8 +9,8 @@ import pytest
 
 from perception.tasks import get_task, task_names
 from perception.tasks import view_synthesis as task
-from perception.tasks.config import ModelConfig, Output
-from perception.tasks.geometry import Fit
+from perception.tasks.config import Input, ModelConfig, Output
+from perception.tasks.geometry import Camera, Fit
 from perception.tasks.poses import pose_of, translated
 
 CONFIG = ModelConfig(
@@ -42,6 +42,39 @@ def test_parse_gives_bytes_and_metres_at_the_targets_size() -> None:
     assert view.depth.dtype == np.float32 and view.depth.shape == (16, 24)
     assert np.isnan(view.depth[0, :8]).all() and view.depth[0, 8:12].tolist() == [3, 3, 4, 4]
     assert (view.depth[8:] == 2).all()
+
+
+def test_a_mask_is_where_an_object_is_more_likely_than_not() -> None:
+    assert task.parse(outputs(), Fit.of((8, 12), CONFIG), CONFIG).mask is None
+    mask = np.full((1, 1, 8, 12), 0.4, np.float32)
+    mask[..., :6] = 0.6
+    found = task.parse(outputs() | {"mask": mask}, Fit.of((16, 24), CONFIG), CONFIG).mask
+    assert found.dtype == bool and found[:, :12].all() and not found[:, 12:].any()
+
+
+def test_the_distance_is_the_median_of_what_is_known_of_depth() -> None:
+    depth = np.array([[1.0, 2.0, 3.0], [np.nan, 0, np.inf]], np.float32)
+    assert task.scene_distance(depth) == 2
+    assert task.scene_distance(np.full((2, 2), np.nan)) == task.scene_distance(None) == task.UNKNOWN == 0
+
+
+def test_a_network_is_told_what_it_takes() -> None:
+    camera = Camera(24, 16, 12.0, 8.0, 11.5, 7.5)
+    inputs = (Input("camera", (1, 5), ""), Input("seen_depth", (1, 1, 8, 12), "m"), Input("pose", (1, 4, 4), "m"))
+    config = CONFIG.replace(more_inputs=inputs)
+    depth = np.full((16, 24), 2.0)
+    depth[:8, :12] = np.nan
+    told = task.source_inputs(config, camera, depth)
+    assert list(told) == ["camera", "seen_depth"] and told["camera"].tolist() == [[0.5, 0.5, 0.5, 0.5, 2]]
+    assert told["seen_depth"].shape == (1, 1, 8, 12) and told["seen_depth"].dtype == np.float32
+    assert not told["seen_depth"][0, 0, :4, :6].any() and (told["seen_depth"][0, 0, 4:] == 2).all()
+    nothing = task.source_inputs(config, camera)
+    assert nothing["camera"][0, 4] == 0 and not nothing["seen_depth"].any()
+    wanted = task.target_inputs(config, camera, translated((1, 2, 3)))
+    assert list(wanted) == ["pose"] and wanted["pose"].dtype == np.float32
+    assert wanted["pose"][0, :3, 3].tolist() == [1, 2, 3]
+    typical = task.typical_inputs(config, 0)
+    assert typical["camera"][0, 4] == pytest.approx(2.0) and list(typical) == [tensor.name for tensor in inputs]
 
 
 def test_a_view_of_no_numbers_is_refused() -> None:
