@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 import perception.cli as package
+from perception.tasks.memory import keep_freed_memory
 
 
 class Command(argparse.ArgumentParser):
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit status: 1 after an error, which is printed in one sentence."""
     args = build_parser().parse_args(arguments)
+    keep_freed_memory()
     try:
         return int(args.run(args))
     except (ValueError, OSError, RuntimeError) as error:

@@ -36,7 +36,8 @@ def predict_image(predict: Predict, config: ModelConfig, frame: Frame) -> np.nda
     """The enhanced image of one frame, uint8 RGB of its shape, by the same steps as the node takes."""
     image = Image(frame.rgb, "rgb8")
     fit = Fit.of(image.size, config)
-    return enhancement_task.parse(predict(preprocess(image, config, fit)), fit, config, frame.rgb).image
+    tensor = preprocess(image, config, fit)
+    return enhancement_task.parse(predict(tensor), fit, config, frame.rgb, tensor=tensor).image
 
 
 def expose(image: np.ndarray, mean: float) -> np.ndarray:

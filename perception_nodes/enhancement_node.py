@@ -133,7 +133,7 @@ class EnhancementNode(ModelNode):
         before = job.tensor[:, rows, columns].mean() / 255
         after = outputs["enhanced"][:, :, rows, columns].mean()
         factor = topics.exposure.factor(float(before), float(after), stamp, seconds)
-        rgb = task.parse(outputs, job.fit, self.engine.config, to_color(job.image), factor).image
+        rgb = task.parse(outputs, job.fit, self.engine.config, to_color(job.image), factor, job.tensor).image
         encoding = job.image.encoding if job.image.encoding in FROM_RGB else "bgr8"
         code = FROM_RGB[encoding]
         if code is None:

@@ -23,6 +23,7 @@ from perception.nodes import diagnostics
 from perception.nodes.environment import prepare
 from perception.nodes.parameters import Parameters, changed, declare, parameter, rules
 from perception.nodes.statistics import Statistics
+from perception.tasks.memory import keep_freed_memory
 
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
@@ -198,6 +199,7 @@ class BaseNode(LifecycleNode):
 def spin(nodes: list[BaseNode]) -> int:
     """Start the nodes, serve them until SIGINT or SIGTERM, and close them; the exit status."""
     sys.setswitchinterval(SWITCH_SECONDS)
+    keep_freed_memory()
     executor = SingleThreadedExecutor()
     try:
         for node in nodes:

@@ -126,7 +126,9 @@ def resize(
         rows, columns = (_block(have, want) for have, want in zip(array.shape[:2], size, strict=True))
         if rows > 1 or columns > 1:
             blocks = array.shape[1] // columns, array.shape[0] // rows
-            array = cv2.resize(array, blocks, interpolation=cv2.INTER_AREA)
+            # The mean of two pixels is what linear interpolation says in their middle, in a quarter of the time.
+            how = cv2.INTER_AREA if max(rows, columns) > 2 else cv2.INTER_LINEAR
+            array = cv2.resize(array, blocks, interpolation=how)
         if array.shape[0] < 2 * size[0] and array.shape[1] < 2 * size[1]:
             interpolation = "linear"  # a step of less than two needs no average
     return cv2.resize(array, (size[1], size[0]), out, interpolation=_INTERPOLATION[interpolation])
