@@ -80,8 +80,13 @@ class ModelSource:
         return ModelSource(self.model, self.whole.input_size, name, self._network)
 
     @cached_property
+    def _traced(self) -> torch.export.ExportedProgram:
+        """What graph and program are both made from; tracing takes long."""
+        return torch.export.export(self._module, _examples(self.config))
+
+    @cached_property
     def _exported(self) -> bytes:
-        model = export_graph(self._module, self.config)
+        model = export_graph(self._traced, self.config)
         read_config(model, f"the export of {self.model!r}")
         return to_bytes(model)
 
@@ -96,7 +101,7 @@ class ModelSource:
     def program(self) -> bytes:
         """The model as an exported PyTorch program."""
         buffer = io.BytesIO()
-        torch.export.save(torch.export.export(self._module, _examples(self.config)), buffer)
+        torch.export.save(self._traced, buffer)
         return buffer.getvalue()
 
     def reference(self, frames: Sequence[Frame]) -> Iterator[dict[str, np.ndarray]]:
@@ -117,8 +122,12 @@ def _examples(config: ModelConfig) -> tuple[torch.Tensor, ...]:
     return tuple(torch.zeros(tensor.shape, dtype=getattr(torch, tensor.dtype)) for tensor in config.inputs)
 
 
-def export_graph(module: FromImage, config: ModelConfig) -> onnx.ModelProto:
-    """The float32 graph of a model behind its normalisation, in eval mode, as PyTorch exports it, with our metadata."""
+def export_graph(module: FromImage | torch.export.ExportedProgram, config: ModelConfig) -> onnx.ModelProto:
+    """The float32 graph of a model behind its normalisation, in eval mode, as PyTorch exports it, with our metadata.
+
+    Args:
+        module: the model, or what PyTorch has traced of it.
+    """
     level = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which nobody here needs
     try:
