@@ -13,6 +13,7 @@ Widths are data: a pruned network differs from the full one in nothing else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
@@ -91,7 +92,7 @@ class FastDepth(nn.Module):
         layer = self.head[0]
         nn.init.normal_(layer.weight, 0.0, 0.02 if self.lateral else 2.0**0.5)  # type: ignore[arg-type]
         if self.lateral:
-            nn.init.constant_(layer.bias, float(torch.tensor(START_METRES).log()))  # type: ignore[arg-type]
+            nn.init.constant_(layer.bias, math.log(START_METRES))  # type: ignore[arg-type]
         else:
             nn.init.constant_(self.head[1].bias, START_METRES)  # type: ignore[arg-type]
 
