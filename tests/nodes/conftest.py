@@ -64,6 +64,8 @@ def ros() -> Iterator[None]:
     keep_local()
     prepare()
     rclpy.init()
+    gc.collect()
+    gc.freeze()  # what earlier tests imported is no garbage either, and every graph that closes looks for some
     yield
     rclpy.try_shutdown()
 
