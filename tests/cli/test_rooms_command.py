@@ -17,7 +17,7 @@ def make(out, *more: str) -> RGBDFolder:
     return RGBDFolder(out)
 
 
-def test_the_same_command_makes_the_same_frames(tmp_path, capsys):
+def test_the_same_command_makes_the_same_frames_and_none_over_others(tmp_path, capsys):
     first, again = make(tmp_path / "a"), make(tmp_path / "b")
     other = make(tmp_path / "c", "--seed", "1")
     assert "2 frames" in capsys.readouterr().out
@@ -28,12 +28,11 @@ def test_the_same_command_makes_the_same_frames(tmp_path, capsys):
         assert np.array_equal(frame.pose, twin.pose) and frame.camera == twin.camera
         assert np.isfinite(frame.depth).all() and 0.3 < np.median(frame.depth) < 8
     assert not np.array_equal(first[0].rgb, other[0].rgb)
-
-
-def test_existing_frames_and_bad_sizes_are_refused(tmp_path, capsys):
-    make(tmp_path / "a")
     assert main(["rooms", "--out", str(tmp_path / "a")]) == 1
     assert "holds frames already" in capsys.readouterr().err
+
+
+def test_bad_sizes_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["rooms", "--out", str(tmp_path / "b"), "--size", "64"])
     assert "WIDTHxHEIGHT" in capsys.readouterr().err
