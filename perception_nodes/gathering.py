@@ -15,6 +15,8 @@ MOST_OPEN = 32
 """Images that are waited for at a time: a second of a camera's."""
 OLD_SECONDS = 1.0
 """Stamps that go back by more than this are a clock that was set, or a bag that begins anew, and not late ones."""
+LATE_SECONDS = 10.0
+"""For so long after an answer what is older is late; no longer, since one that has left may have been ahead of all."""
 
 
 class Arrival(Enum):
@@ -104,7 +106,7 @@ class Gathering(Generic[Item]):
         taken, self._open = self._open[:count], self._open[count:]
         if taken:
             last = taken[-1]
-            self._closed, self._closed_until = last.stamp, now + (last.due - last.first) + OLD_SECONDS
+            self._closed, self._closed_until = last.stamp, now + (last.due - last.first) + LATE_SECONDS
         past, self._past = self._past, []
         return past + taken
 

@@ -37,7 +37,7 @@ class VitFusionParameters(NodeParameters):
     )
     input_timeout: float = parameter(
         5.0,
-        "Seconds without a worker's features before the node says why, and waits for that worker no more.",
+        "Seconds without a worker's features before the node says why, and, if others' come, waits for it no more.",
         live=True,
         minimum=0.1,
         maximum=3600.0,
@@ -65,6 +65,9 @@ class VitFusionNode(BaseNode):
         self._gatherer: Gatherer[Sent] | None = None
         self._heard: list[float] = []
         """When each worker sent something usable last, seconds of the steady clock."""
+        self._awaited: list[float | None] = []
+        """When others first spoke, by the same clock, of an image of which each worker did not, nor of any since; None:
+        there is none. Where images come seldom all may be silent, and nobody is missing."""
         self._missing: tuple[int, ...] = ()
         """Numbers of the workers that the last answer was without."""
         self._told: set[str] = set()
@@ -89,6 +92,7 @@ class VitFusionNode(BaseNode):
         assert self._split
         workers = self._split.workers
         self._heard, self._missing, self._told = [time.monotonic()] * len(workers), (), set()
+        self._awaited = [None] * len(workers)
         self._gatherer = Gatherer(
             len(workers), self._answer, self._on_failed, self._on_dropped, lambda: self.parameters.deadline
         )
@@ -106,7 +110,8 @@ class VitFusionNode(BaseNode):
         now, timeout = time.monotonic(), self.parameters.input_timeout
         present = self._input.present()
         silent = [number for number, heard in enumerate(self._heard) if now - heard > timeout]
-        self._gatherer.expect([number for number in present if number not in silent])
+        given_up = [number for number, since in enumerate(self._awaited) if since and now - since > timeout]
+        self._gatherer.expect([number for number in present if number not in given_up])
         problems = dict(self._silence(silent, present))
         for name in self._input.strangers():
             problems[name] = (
@@ -139,11 +144,14 @@ class VitFusionNode(BaseNode):
 
     def _on_features(self, number: int, sent: Sent) -> None:
         assert self._split and self._gatherer
-        self._heard[number] = time.monotonic()
-        worker = self._split.workers[number]
+        now, worker = time.monotonic(), self._split.workers[number]
+        self._heard[number], self._awaited[number] = now, None
         arrival = self._gatherer.add(number, stamp_of(sent), sent)
         if arrival == Arrival.OPENED:
             self.statistics.count("received")
+            for other, since in enumerate(self._awaited):
+                if since is None and other != number:
+                    self._awaited[other] = now
         elif arrival == Arrival.LATE:
             self.statistics.count("late")
             self.statistics.count(f"late_{worker.name}")

@@ -197,6 +197,22 @@ def test_who_is_silent_is_named_and_not_waited_for(graph: Graph, split: Split, b
     wait_until(lambda: said[0][:31] in boards.node.statuses[-1].message, what="diagnostics")
 
 
+def test_images_that_come_seldom_are_waited_for(graph: Graph, split: Split, boards: Boards) -> None:
+    """All workers have been silent then for longer than `input_timeout`, and none is missing."""
+    node = fusion(graph, split, deadline=30.0, input_timeout=0.2)
+    ready(boards, node)
+    boards.send_all(1, 0, 1, 2)
+    boards.answer(1)
+    time.sleep(0.3)
+    node.watch()
+    boards.send(0, 2)
+    wait_until(lambda: node.statistics.counts["received"] == 2, what="the first features")
+    time.sleep(0.1)
+    assert 2 not in boards.node.got["classification"]
+    boards.send_all(2, 1, 2)
+    assert near(told(boards.answer(2)), chances(*COLOR)) and not node.statistics.counts["late"]
+
+
 Bad = Callable[[Boards], None]
 
 
