@@ -34,7 +34,7 @@ from perception.nodes.session import Observer, Session, machine
 from perception.tasks.durations import spread
 from perception.tasks.image import Image
 from perception.tasks.messages import stamp_of
-from perception.tasks.vit_split import Split
+from perception.tasks.vit_split import Split, SplitWorker
 
 BASE = "base"
 FUSION = "vit_fusion_node"
@@ -188,7 +188,7 @@ class VitBench:
             session.run("server", self._network.server_command())
         self._start_fusion(session)
         for worker in self.split.workers:
-            self._start_worker(session, worker.name, worker.name == skewed)
+            self._start_worker(session, worker, worker.name == skewed)
         camera: Camera = session.observer
         workers = [f"/{worker.name}" for worker in self.split.workers]
         session.wait(lambda: camera.listeners() == len(workers), 120, "all workers to listen")
@@ -199,14 +199,13 @@ class VitBench:
         parameters = {"split": str(self.split.folder.resolve()), "deadline": self._options.deadline}
         session.run(FUSION, NodeDescription(FUSION, FUSION, "", parameters, {}).command())
 
-    def _start_worker(self, session: Session, name: str, skewed: bool = False) -> None:
-        worker = self.split.worker(name)
+    def _start_worker(self, session: Session, worker: SplitWorker, skewed: bool = False) -> None:
         parameters = {name: getattr(self._options, name) for name in ("target", "precision", "threads")}
         parameters |= {"model": str(self.split.graph_path(worker).resolve())}
-        command = NodeDescription("vit_worker_node", name, "", parameters, {}).command()
+        command = NodeDescription("vit_worker_node", worker.name, "", parameters, {}).command()
         if skewed:
             command = ["env", f"LD_PRELOAD={self._skewed_clock()}", *command]
-        session.run(name, self._network.command(worker.device, command))
+        session.run(worker.name, self._network.command(worker.device, command))
 
     def _skewed_clock(self) -> Path:
         library = (self._out / "skewed_clock.so").resolve()
@@ -276,7 +275,7 @@ class VitBench:
             "cut": (lambda: self._network.cut(first.device), lambda: self._network.mend(first.device)),
             "loss": (lambda: self._network.lose(LOSS), lambda: self._network.lose(0)),
             "slow": (slow, lambda: slowed[0].end()),
-            "kill": (lambda: kill(first.name), lambda: self._start_worker(session, first.name)),
+            "kill": (lambda: kill(first.name), lambda: self._start_worker(session, first)),
         }[name]
 
     def _figures(self, camera: Camera, values: dict[str, str]) -> dict[str, Any]:

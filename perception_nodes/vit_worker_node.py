@@ -35,47 +35,44 @@ class VitWorkerNode(ModelNode):
     def __init__(self, name: str = "vit_worker_node", **options: object) -> None:
         super().__init__(name, **options)
         self._split: Split | None = None
-        self._worker_name = ""
+        self._part: SplitWorker | None = None
+        """Which of its workers this is."""
 
     def setup(self) -> None:
         path = Path(self.parameters.model)
         self._split = read_split(path.parent if self.parameters.model else "")
-        worker = self._split.worker_of(path.name)
-        self._split.graph_path(worker)  # is there, and of this split
-        self._worker_name = worker.name
+        self._part = self._split.worker_of(path.name)
+        self._split.graph_path(self._part)  # is there, and of this split
         super().setup()
 
     def teardown(self) -> None:
         super().teardown()
-        self._split = None
+        self._split = self._part = None
 
     def try_out(self, outputs: Mapping[str, np.ndarray]) -> None:
-        worker, found = self._self(), {name: array.shape for name, array in outputs.items()}
-        if found.get("features") != (1, worker.features):
+        assert self._part
+        found = {name: array.shape for name, array in outputs.items()}
+        if found.get("features") != (1, self._part.features):
             raise ValueError(
-                f"{self.parameters.model} gives {found}; {worker.name} of the split gives features of the shape "
-                f"(1, {worker.features})"
+                f"{self.parameters.model} gives {found}; {self._part.name} of the split gives features of the shape "
+                f"(1, {self._part.features})"
             )
 
     def create_outputs(self, stream: Stream) -> FeaturesOutput:
-        return self.add_output(stream, FeaturesOutput, f"{TOPIC}/{self._worker_name}")
+        assert self._part
+        return self.add_output(stream, FeaturesOutput, f"{TOPIC}/{self._part.name}")
 
     def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
-        assert self._split
+        assert self._split and self._part
         output: FeaturesOutput = job.stream.results
-        features = Features(outputs["features"][0], self._worker_name, self._split.short_hash)
+        features = Features(outputs["features"][0], self._part.name, self._split.short_hash)
         output.publish(features, self.parameters.features, job.frame.header)
 
     def describe(self) -> dict[str, str]:
-        if not self._split or not self.engine:
+        split, part = self._split, self._part
+        if not split or not part or not self.engine:
             return super().describe()
-        worker = self._self()
-        told = {"worker": worker.name, "split": self._split.short_hash, "split_device": worker.device}
-        return super().describe() | told
-
-    def _self(self) -> SplitWorker:
-        assert self._split
-        return self._split.worker(self._worker_name)
+        return super().describe() | {"worker": part.name, "split": split.short_hash, "split_device": part.device}
 
 
 def main() -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,17 +96,6 @@ class Split:
         """Names of the devices, in the order of the workers."""
         return tuple(dict.fromkeys(worker.device for worker in self.workers))
 
-    def worker(self, name: str) -> SplitWorker:
-        """The worker of this name.
-
-        Raises:
-            ValueError: there is none.
-        """
-        names = [worker.name for worker in self.workers]
-        if name not in names:
-            raise ValueError(f"worker {name!r} is not in the split {self.folder}; it has {', '.join(names)}")
-        return self.workers[names.index(name)]
-
     def worker_of(self, graph: str) -> SplitWorker:
         """The worker whose ONNX file in the split's folder has this name.
 
@@ -163,14 +151,11 @@ class Split:
         }
         return {"format": FORMAT} | fields
 
-    def write(self, folder: Path) -> None:
-        """Write split.json, whole or not at all; the other files are the caller's."""
+    @property
+    def text(self) -> str:
+        """What split.json holds."""
         content = self._content()
-        text = json.dumps({"format": content.pop("format"), "hash": self.hash} | content, indent=1) + "\n"
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"{FILE}.{os.getpid()}"
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(folder / FILE)
+        return json.dumps({"format": content.pop("format"), "hash": self.hash} | content, indent=1) + "\n"
 
 
 def file_sha256(path: Path) -> str:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from perception.engines.acceptance import Predict
 from perception.models import create_model
 from perception.models.vit import FusedViT, ViT
+from perception.tasks.config import ModelConfig
 from perception.training.classification import ClassificationLesson, ClassificationRecipe
 
 
@@ -49,6 +51,10 @@ class FusionLesson(ClassificationLesson):
         return FusedViT(
             workers, len(self.recipe.labels), self.fusing.hidden, self.fusing.missing, self.fusing.tuned
         )  # fmt: skip
+
+    def measure(self, predict: Predict, config: ModelConfig) -> dict[str, float]:
+        """Nothing: the split is measured by its graphs, as nodes run it."""
+        return {}
 
     def entry(self, model: nn.Module) -> dict[str, Any]:
         """No entry of a model: these weights are the workers' and the fusion network's."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from perception.engines.export import FromImage, export_graph
 from perception.engines.graph import to_bytes
@@ -29,6 +29,7 @@ from perception.evaluation.classification import ClassificationAssessment
 from perception.evaluation.datasets import as_classes, open_dataset
 from perception.evaluation.vit_split import Progress, evaluate
 from perception.models import count_macs, count_parameters, create_model, model_config, model_options
+from perception.models.registry import load_weights
 from perception.models.vit import HEADS, FusedViT, ViT
 from perception.tasks.config import ModelConfig
 from perception.tasks.fusion import save_fusion
@@ -179,7 +180,7 @@ def split(
     predictions = scores.summary() | predict(whole, placed, fleet, fused) | {"accuracy_full": whole.accuracy(final)}
     found = dataclasses.replace(found, predictions={name: round(value, 6) for name, value in predictions.items()})
     write_report(out, found, scores, dict(zip((worker.name for worker in found.workers), alone, strict=True)), fleet)
-    found.write(out)
+    write_atomically(out / FILE, found.text.encode())
     return found
 
 
@@ -288,7 +289,7 @@ def _fused(whole: Whole, weights: list[Path], settings: SplitSettings, out: Path
     if not path.with_suffix(".json").is_file():  # which training writes last
         train(recipe, Path(), out, device, lesson)
     fused = lesson.build()
-    fused.load_state_dict({key: value.float() for key, value in load_file(path).items()}, strict=False)
+    load_weights(fused, path)
     return fused.eval()
 
 

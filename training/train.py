@@ -254,6 +254,6 @@ def _finish(lesson: Lesson, model: nn.Module, out: Path) -> Path:
 
 
 def write_entry(path: Path, model: str, fields: Mapping[str, Any]) -> None:
-    """Write the JSON file beside weights, by which they stand for a registered model."""
+    """Write the JSON file beside weights, by which they stand for a registered model. Where it is, both are whole."""
     weights = {"weights": path.name, "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    path.with_suffix(".json").write_text(json.dumps({model: weights | dict(fields)}, indent=2) + "\n")
+    write_atomically(path.with_suffix(".json"), json.dumps({model: weights | dict(fields)}, indent=2).encode() + b"\n")
