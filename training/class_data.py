@@ -15,8 +15,7 @@ from perception.evaluation.class_folder import ClassDataset
 from perception.evaluation.frames import ClassFrame
 from perception.tasks.config import GREY
 from perception.tasks.image import resize
-from perception.training.data import stack_images, vary_color
-from perception.training.mask_data import MEMORY
+from perception.training.data import MEMORY, stack_images, vary_color
 
 
 @dataclass(frozen=True)
@@ -207,15 +206,12 @@ class Relabelled(ClassDataset):
 
     Args:
         places: as for `Images`.
-        chosen: numbers of the images; None: all. Broken samples count.
+        chosen: numbers of the images. Broken samples count.
     """
 
-    def __init__(
-        self, dataset: ClassDataset, labels: Sequence[str], places: np.ndarray, chosen: Sequence[int] | None = None
-    ) -> None:
+    def __init__(self, dataset: ClassDataset, labels: Sequence[str], places: np.ndarray, chosen: Sequence[int]) -> None:
         self.name, self.labels = dataset.name, tuple(labels)
-        self._dataset, self._places = dataset, places
-        self._chosen = range(len(dataset)) if chosen is None else chosen
+        self._dataset, self._places, self._chosen = dataset, places, chosen
 
     def __len__(self) -> int:
         return len(self._chosen)

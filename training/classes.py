@@ -4,9 +4,10 @@ that a trained encoder teaches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from perception.evaluation.frames import Dataset
 from perception.evaluation.masks import MaskDataset
 from perception.models import create_model, model_config
 from perception.tasks.labels import NAMED_LABELS
-from perception.training.imitation import EncoderTeacher, Imitation
+from perception.training.data import hold_out
+from perception.training.imitation import EncoderTeacher, Imitation, Teacher
 from perception.training.lesson import Lesson
 from perception.training.recipe import Recipe
 
@@ -50,7 +52,63 @@ class ClassRecipe(Recipe):
             raise ValueError(f"others is {self.others!r}; accepted: {', '.join(self.OTHERS)}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaughtRecipe(ClassRecipe):
+    """How a network is trained that learns the chances of classes from another one, too."""
+
+    teacher: str = ""
+    """A trained network of the same task, registered or a .safetensors file as training writes it, whose chances of the
+    classes are learned beside the labels; it sees the same images."""
+    taught: float = 1.0
+    """Weight of their loss."""
+    temperature: float = 1.0
+    """By which logits are divided before they become chances that teach; the loss is multiplied by its square."""
+    hold_out: int = 0
+    """For choosing between recipes without looking at the evaluation split: one of so many parts of the training images
+    of the first source is not trained on, and measured in the end instead."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hold_out < 0 or self.hold_out == 1:
+            raise ValueError(f"hold_out is {self.hold_out}; accepted: 0 for nothing, or 2 or more")
+
+
+class ClassTeacher(Teacher):
+    """A trained network whose chances of classes are learned.
+
+    Args:
+        labels: of the network that learns.
+
+    Raises:
+        ValueError: see `check`.
+    """
+
+    task: ClassVar[str]
+
+    def __init__(self, model: str, labels: Sequence[str]) -> None:
+        self.check(model, labels)
+        super().__init__(model)
+
+    @classmethod
+    def check(cls, model: str, labels: Sequence[str]) -> None:
+        """Refuse a network of another task, one without weights, and one with other classes; no name is no teacher."""
+        if not model:
+            return
+        config = model_config(model)
+        if config.task != cls.task or not config.weights or not cls.knows(config.labels, labels):
+            raise ValueError(
+                f"{model} cannot teach: it is for {config.task}, weights {config.weights!r}, classes "
+                f"{', '.join(config.labels)}; name a trained network for {cls.task} with the recipe's labels"
+            )
+
+    @staticmethod
+    def knows(own: Sequence[str], labels: Sequence[str]) -> bool:
+        """Whether a network with its own labels can teach others."""
+        return tuple(own) == tuple(labels)
+
+
 AnyRecipe = TypeVar("AnyRecipe", bound=ClassRecipe)
+AnyDataset = TypeVar("AnyDataset", bound=BoxDataset | ClassDataset | MaskDataset)
 
 
 class ClassLesson(Lesson[AnyRecipe]):
@@ -95,6 +153,17 @@ class ClassLesson(Lesson[AnyRecipe]):
         return self.recipe.features * self.imitation(features)
 
 
+AnyTaught = TypeVar("AnyTaught", bound=TaughtRecipe)
+
+
+class TaughtLesson(ClassLesson[AnyTaught]):
+    """Of a recipe with a teacher, or with images that are held out."""
+
+    def told(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """Metrics under names that say so where they are of images that are held out."""
+        return {f"held_out_{name}" if self.recipe.hold_out else name: value for name, value in scores.items()}
+
+
 def place_classes(dataset: BoxDataset | ClassDataset | MaskDataset, recipe: ClassRecipe, left_out: int) -> np.ndarray:
     """The network's class of each of a data set's, int64 (labels,); `left_out` where it is not to learn it.
 
@@ -111,6 +180,44 @@ def place_classes(dataset: BoxDataset | ClassDataset | MaskDataset, recipe: Clas
     return np.array([numbers.get(name, left_out) for name in dataset.labels], np.int64)
 
 
+@dataclass(frozen=True)
+class Selection(Generic[AnyDataset]):
+    """What a recipe takes of a data set: the samples with these numbers, and as classes their `place_classes`."""
+
+    dataset: AnyDataset
+    chosen: Sequence[int]
+    places: np.ndarray
+
+
+def open_sources(
+    recipe: TaughtRecipe, data: Path, opened: Callable[[Path, str], AnyDataset], left_out: int
+) -> tuple[list[Selection[AnyDataset]], Selection[AnyDataset]]:
+    """What a recipe trains on, and what is measured in the end.
+
+    Args:
+        data: to which its paths are relative.
+        opened: the data set at a path, and which split of it.
+
+    Raises:
+        ValueError: what is trained on is measured, or classes are not the recipe's.
+    """
+
+    def whole(path: str, split: str) -> Selection[AnyDataset]:
+        dataset = opened(data / path, split)
+        return Selection(dataset, range(len(dataset)), place_classes(dataset, recipe, left_out))
+
+    final = whole(recipe.evaluate, "eval")
+    first, *others = (whole(source.path, source.split) for source in recipe.sources)
+    for other in (first, *others):
+        check_apart(other.dataset, final.dataset)
+    if not recipe.hold_out:
+        return [first, *others], final
+    kept, held = hold_out(len(first.dataset), recipe.hold_out)
+    for other in others:
+        check_apart(other.dataset, first.dataset, held)
+    return [replace(first, chosen=kept), *others], replace(first, chosen=held)
+
+
 def check_apart(dataset: Dataset[Any], evaluation: Dataset[Any], chosen: Sequence[int] | None = None) -> None:
     """Refuse to train on what is measured: all that evaluation has, or the chosen ones of it."""
     places = range(len(evaluation)) if chosen is None else chosen
@@ -119,5 +226,5 @@ def check_apart(dataset: Dataset[Any], evaluation: Dataset[Any], chosen: Sequenc
     if any(path in measured for path in seen):
         what = "is measured in the end; give the folder splits"
         if chosen is not None:
-            what = f"has frames of {evaluation.name} that are held out; leave this source out, or hold_out"
+            what = f"has images of {evaluation.name} that are held out; leave this source out, or hold_out"
         raise ValueError(f"{dataset.name} would be trained on, and {what}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,20 +16,18 @@ from perception.engines.acceptance import Predict
 from perception.evaluation.class_folder import ClassDataset
 from perception.evaluation.classification import ClassificationAssessment
 from perception.evaluation.datasets import as_classes, open_dataset
-from perception.models import create_model, model_config
 from perception.tasks.config import ModelConfig
 from perception.training.class_data import ClassAugmentation, ClassMixture, Images, Relabelled
-from perception.training.classes import ClassLesson, ClassRecipe, check_apart, place_classes
-from perception.training.imitation import TeacherInput
+from perception.training.classes import ClassTeacher, TaughtLesson, TaughtRecipe, open_sources
+from perception.training.data import MEMORY
 from perception.training.lesson import Forward
-from perception.training.mask_data import MEMORY, hold_out
 
 OTHER = "other"
 """Name of the class that others are gathered in."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassificationRecipe(ClassRecipe):
+class ClassificationRecipe(TaughtRecipe):
     """How a classifier is trained. Its stages are all of the size that the trained network's images have."""
 
     OTHERS: ClassVar[tuple[str, ...]] = ("refuse", "leave_out", "gather")
@@ -40,19 +39,9 @@ class ClassificationRecipe(ClassRecipe):
     """Share of the truth that is spread over all classes (Szegedy et al., CVPR 2016)."""
     gathered: float = 0.5
     """Share of the images drawn that are of gathered classes; 0: as many as there are."""
-    teacher: str = ""
-    """A trained classifier, registered or a .safetensors file as training writes it, whose chances of the classes are
-    learned beside the labels; it sees the same images, at its own size."""
-    taught: float = 1.0
-    """Weight of their loss."""
-    temperature: float = 1.0
-    """By which logits are divided before they become chances that teach; the loss is multiplied by its square."""
     knows: float = 0.0
     """Weight of the loss of a layer that tells all of the teacher's classes by the network's features, and is dropped
     in the end: so the features of a network with gathered classes are good for telling these, too."""
-    hold_out: int = 0
-    """For choosing between recipes without looking at the evaluation split: one of so many parts of the training images
-    of the first source is not trained on, and measured in the end instead."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,8 +49,6 @@ class ClassificationRecipe(ClassRecipe):
             raise ValueError("stages are of several sizes; a classifier trains at the size that it runs at")
         if not 0 <= self.smoothing < 1 or not 0 <= self.gathered < 1:
             raise ValueError(f"smoothing is {self.smoothing} and gathered {self.gathered}; accepted: 0 to less than 1")
-        if self.hold_out < 0 or self.hold_out == 1:
-            raise ValueError(f"hold_out is {self.hold_out}; accepted: 0 for nothing, or 2 or more")
         if (self.others == "gather") != (OTHER in self.labels):
             raise ValueError(f"others: gather needs a label {OTHER!r}, and only that; give both or neither")
         if self.knows and not self.teacher:
@@ -73,37 +60,30 @@ class ClassificationRecipe(ClassRecipe):
         return self.stages[0].size
 
 
-class Teacher:
-    """A trained classifier, frozen, in eval mode, with its own normalisation and input size.
+class Teacher(ClassTeacher):
+    """A trained classifier, which knows all of the labels, and sees images at its own size.
 
     `places` is float32 (its classes, labels): 1 where one of its classes is among the labels, or gathered there.
-
-    Raises:
-        ValueError: no classifier, one without weights, or one that lacks some of the labels.
     """
 
-    def __init__(self, model: str, labels: tuple[str, ...]) -> None:
-        self.config = config = model_config(model)
-        lacking = set(labels) - set(config.labels) - {OTHER}
-        if config.task != "classification" or not config.weights or lacking:
-            raise ValueError(
-                f"{model} cannot teach: it is for {config.task}, weights {config.weights!r}, classes "
-                f"{', '.join(config.labels)}; name a trained classifier that knows the recipe's labels"
-            )
-        self.normalize = TeacherInput(config)
-        self.network = create_model(model).requires_grad_(False)
-        self.places = torch.zeros(len(config.labels), len(labels))
-        for number, name in enumerate(config.labels):
+    task = "classification"
+
+    def __init__(self, model: str, labels: Sequence[str]) -> None:
+        super().__init__(model, labels)
+        self.places = torch.zeros(len(self.config.labels), len(labels))
+        for number, name in enumerate(self.config.labels):
             place = name if name in labels else OTHER
             if place in labels:
                 self.places[number, labels.index(place)] = 1
 
+    @staticmethod
+    def knows(own: Sequence[str], labels: Sequence[str]) -> bool:
+        return not set(labels) - set(own) - {OTHER}
+
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of images, RGB in [0, 1], (N, 3, H, W)."""
-        if images.shape[-2:] != self.config.input_size:
-            images = F.interpolate(images, self.config.input_size, mode="bilinear", align_corners=False, antialias=True)
-        return self.network.to(images.device)(self.normalize.to(images.device)(images)).float()  # type: ignore[no-any-return]
+        """Logits."""
+        return self.network(self.prepare(self.resize(images))).float()  # type: ignore[no-any-return]
 
 
 def chances_loss(logits: torch.Tensor, chances: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
@@ -136,7 +116,7 @@ class Probe(nn.Module):
         return self.layer(self._seen[0].float())
 
 
-class ClassificationLesson(ClassLesson[ClassificationRecipe]):
+class ClassificationLesson(TaughtLesson[ClassificationRecipe]):
     """What a classification recipe asks for.
 
     Args:
@@ -157,26 +137,16 @@ class ClassificationLesson(ClassLesson[ClassificationRecipe]):
 
     @classmethod
     def open(cls, recipe: ClassificationRecipe, data: Path, out: Path) -> ClassificationLesson:
+        Teacher.check(recipe.teacher, recipe.labels)
         gathered = recipe.labels.index(OTHER) if recipe.others == "gather" else None
-        nowhere = -1 if gathered is None else gathered
-        final = as_classes(open_dataset(data / recipe.evaluate, "eval", task="classification"))
-        evaluation = Relabelled(final, recipe.labels, place_classes(final, recipe, nowhere))
+        selections, final = open_sources(recipe, data, _open, -1 if gathered is None else gathered)
         sources, memory = [], MEMORY
-        held: list[int] = []
-        for number, source in enumerate(recipe.sources):
-            dataset = as_classes(open_dataset(data / source.path, source.split, task="classification"))
-            places = place_classes(dataset, recipe, nowhere)
-            check_apart(dataset, final)
-            chosen = list(range(len(dataset)))
-            if recipe.hold_out and not number:
-                chosen, held = hold_out(len(dataset), recipe.hold_out)
-                evaluation = Relabelled(dataset, recipe.labels, places, held)
-            elif held:
-                check_apart(dataset, evaluation)
-            sources.append(Images(dataset, chosen, places, memory))
+        for one in selections:
+            sources.append(Images(one.dataset, one.chosen, one.places, memory))
             memory = sources[-1].spare
         shares = [source.share for source in recipe.sources]
-        return cls(recipe, ClassMixture(sources, shares, len(recipe.labels), gathered, recipe.gathered), evaluation)
+        mixture = ClassMixture(sources, shares, len(recipe.labels), gathered, recipe.gathered)
+        return cls(recipe, mixture, Relabelled(final.dataset, recipe.labels, final.places, final.chosen))
 
     def batch(self, step: int) -> tuple[torch.Tensor, ...]:
         """See `ClassMixture.batch`."""
@@ -230,8 +200,11 @@ class ClassificationLesson(ClassLesson[ClassificationRecipe]):
         """On the evaluation split; where images are held out, on those, and then the metrics' names say so."""
         assert self.evaluation is not None
         frames = (self.evaluation[index] for index in tqdm(range(len(self.evaluation)), desc="evaluate"))
-        scores = ClassificationAssessment().score(predict, config, self.evaluation, frames)
-        return {f"held_out_{name}": value for name, value in scores.items()} if self.recipe.hold_out else scores
+        return self.told(ClassificationAssessment().score(predict, config, self.evaluation, frames))
+
+
+def _open(path: Path, split: str) -> ClassDataset:
+    return as_classes(open_dataset(path, split, task="classification"))
 
 
 LESSON = ClassificationLesson

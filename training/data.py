@@ -18,6 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 from perception.tasks.config import ModelConfig
 
 Batch = TypeVar("Batch")
+MEMORY = 4 << 30
+"""Bytes of decoded images that are kept, of all sources; the rest is read from disk whenever it is drawn."""
+NEIGHBOURS = 8
+"""Frames in a row that are held out together: the next frame of a video shows what the last one did."""
 Window = tuple[float, float, float, float]
 """x, y, width, height in an image's pixels; it may reach beyond the image."""
 
@@ -101,6 +105,21 @@ def _hue_turn(turns: float) -> np.ndarray:
     """The rotation of RGB around the axis of greys (Rodrigues' formula), which leaves greys as they are."""
     rotation, _ = cv2.Rodrigues(np.full(3, 2 * np.pi * turns / np.sqrt(3)))
     return np.asarray(rotation)
+
+
+def hold_out(count: int, parts: int) -> tuple[list[int], list[int]]:
+    """Numbers of frames to train on and of those that are held out: one of every `parts` runs of neighbours.
+
+    Raises:
+        ValueError: too few frames for one to be held out.
+    """
+    held = [index for index in range(count) if index // NEIGHBOURS % parts == parts // 2]
+    if not held:
+        raise ValueError(
+            f"of {count} frames none are held out, since that is done by runs of {NEIGHBOURS}, one of {parts}; take "
+            f"{NEIGHBOURS * (parts // 2) + 1} frames or more, or lower hold_out"
+        )
+    return sorted(set(range(count)) - set(held)), held
 
 
 def stack_images(images: Sequence[np.ndarray]) -> torch.Tensor:

@@ -18,15 +18,14 @@ import cv2
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from perception.engines.store import write_atomically
 from perception.evaluation.frames import Dataset, RGBDFrame
-from perception.models import create_model, model_config
+from perception.models import model_config
 from perception.tasks.geometry import Camera, Fit
 from perception.tasks.image import resize
-from perception.training.imitation import Imitation, TeacherInput, watch
+from perception.training.imitation import Imitation, Teacher, watch
 from perception.training.losses import (
     NEAREST,
     Alignment,
@@ -57,8 +56,8 @@ class Distillation:
     """Share of a relative map's pixels, the least alike, that do not count."""
 
 
-class MetricTeacher:
-    """A trained depth network, frozen, in eval mode, with its own normalisation, input size and canonical camera.
+class MetricTeacher(Teacher):
+    """A trained depth network, with its own input size and canonical camera.
 
     Args:
         focal: canonical camera of the images that it will see, (fx / width, fy / height).
@@ -68,14 +67,13 @@ class MetricTeacher:
     """
 
     def __init__(self, model: str, focal: tuple[float, float]) -> None:
-        self.config = model_config(model)
-        if self.config.task != "depth" or not self.config.weights:
+        config = model_config(model)
+        if config.task != "depth" or not config.weights:
             raise ValueError(
-                f"{model} cannot teach metric depth: it is for {self.config.task}, weights {self.config.weights!r}; "
+                f"{model} cannot teach metric depth: it is for {config.task}, weights {config.weights!r}; "
                 "name a depth model with shipped weights or a .safetensors file that training wrote"
             )
-        self.normalize = TeacherInput(self.config)
-        self.network = create_model(model).requires_grad_(False)
+        super().__init__(model)
         self.features, _ = watch(self.network.encoder)  # type: ignore[arg-type]
         size = self.config.input_size
         self.scale = Fit(size, size, Camera.canonical(focal, size), self.config.focal).depth_scale
@@ -87,9 +85,7 @@ class MetricTeacher:
         Args:
             images: RGB in [0, 1], (N, 3, H, W).
         """
-        if images.shape[-2:] != self.config.input_size:
-            images = F.interpolate(images, self.config.input_size, mode="bilinear", align_corners=False, antialias=True)
-        metres = self.network.to(images.device)(self.normalize.to(images.device)(images))
+        metres = self.network(self.prepare(self.resize(images)))
         return metres * self.scale, tuple(self.features)
 
 

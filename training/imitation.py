@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from perception.models import create_model, model_config
@@ -70,8 +71,8 @@ class TeacherInput(Normalize):
         return super().forward(images.flip(1) if self.flips else images)
 
 
-class EncoderTeacher:
-    """The encoder of a trained network, frozen, in eval mode, with its own normalisation.
+class Teacher:
+    """A trained network, frozen, in eval mode, with its own normalisation. Images are RGB in [0, 1], (N, 3, H, W).
 
     Raises:
         ValueError: a model without weights.
@@ -80,18 +81,35 @@ class EncoderTeacher:
     def __init__(self, model: str) -> None:
         self.config = model_config(model)
         if not self.config.weights:
-            raise ValueError(f"{model} has no weights, so nothing can be learned from its features; name a trained one")
+            raise ValueError(f"{model} has no weights, so nothing can be learned from it; name a trained one")
         self.normalize = TeacherInput(self.config)
-        self.encoder: nn.Module = create_model(model).encoder.requires_grad_(False).eval()  # type: ignore[assignment, union-attr, operator]
+        self.network = create_model(model).requires_grad_(False)
+
+    def prepare(self, images: torch.Tensor) -> torch.Tensor:
+        """Images as the network wants them, at the size that they have; where they are, the network is from now on."""
+        self.network.to(images.device)
+        prepared: torch.Tensor = self.normalize.to(images.device)(images)
+        return prepared
+
+    def resize(self, images: torch.Tensor) -> torch.Tensor:
+        """Images at the network's own size."""
+        size = self.config.input_size
+        if images.shape[-2:] == size:
+            return images
+        return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+class EncoderTeacher(Teacher):
+    """The encoder of a trained network."""
 
     @property
     def channels(self) -> Sequence[int]:
         """Of its features."""
-        return self.encoder.channels  # type: ignore[return-value]
+        return self.network.encoder.channels  # type: ignore[return-value, union-attr]
 
     def features(self, images: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Features of images, RGB in [0, 1], (N, 3, H, W), through which gradients reach the images."""
-        found: Sequence[torch.Tensor] = self.encoder.to(images.device)(self.normalize.to(images.device)(images))
+        """Features of images, through which gradients reach the images."""
+        found: Sequence[torch.Tensor] = self.network.encoder(self.prepare(images))  # type: ignore[operator]
         return found
 
     @torch.no_grad()

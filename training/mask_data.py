@@ -14,12 +14,8 @@ from perception.evaluation.frames import MaskFrame
 from perception.evaluation.masks import MaskDataset
 from perception.tasks.config import GREY
 from perception.tasks.labels import UNLABELED
-from perception.training.data import View, stack_images, vary_color
+from perception.training.data import MEMORY, View, stack_images, vary_color
 
-MEMORY = 4 << 30
-"""Bytes of decoded frames that are kept, of all sources; the rest is read from disk whenever it is drawn."""
-NEIGHBOURS = 8
-"""Frames in a row that are held out together: the next frame of a video shows what the last one did."""
 LEAST = 20
 """Pixels of a class that a frame must have to be drawn for it."""
 INNER = 0.1
@@ -168,21 +164,6 @@ class Frames(Sequence[MaskFrame]):
             return self._kept[index]
         frame = self.dataset[self.chosen[index]]
         return MaskFrame(frame.rgb, cv2.LUT(frame.mask, self._places), name=frame.name)
-
-
-def hold_out(count: int, parts: int) -> tuple[list[int], list[int]]:
-    """Numbers of frames to train on and of those that are held out: one of every `parts` runs of neighbours.
-
-    Raises:
-        ValueError: too few frames for one to be held out.
-    """
-    held = [index for index in range(count) if index // NEIGHBOURS % parts == parts // 2]
-    if not held:
-        raise ValueError(
-            f"of {count} frames none are held out, since that is done by runs of {NEIGHBOURS}, one of {parts}; take "
-            f"{NEIGHBOURS * (parts // 2) + 1} frames or more, or lower hold_out"
-        )
-    return sorted(set(range(count)) - set(held)), held
 
 
 class MaskMixture:

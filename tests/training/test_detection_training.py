@@ -334,7 +334,7 @@ def test_an_encoder_learns_a_trained_ones_features(shapes: Path) -> None:
     assert [(a.in_channels, a.out_channels) for a in run.distiller.adaptors] == list(
         zip(run.model.encoder.channels[-3:], channels, strict=True)
     )
-    kept = copy.deepcopy(lesson.teacher.encoder.state_dict())
+    kept = copy.deepcopy(lesson.teacher.network.state_dict())
     batch = lesson.batch(0)
 
     def unlikeness() -> float:
@@ -347,9 +347,9 @@ def test_an_encoder_learns_a_trained_ones_features(shapes: Path) -> None:
     with_it = [run.step(step, *batch).item() for step in range(recipe.steps)]
     assert unlikeness() < 0.8 * before and with_it[-1] < with_it[0]
     assert all(
-        torch.equal(a, b) for a, b in zip(kept.values(), lesson.teacher.encoder.state_dict().values(), strict=True)
+        torch.equal(a, b) for a, b in zip(kept.values(), lesson.teacher.network.state_dict().values(), strict=True)
     )
-    with pytest.raises(ValueError, match="mobiledet_cpu has no weights, so nothing can be learned from its features"):
+    with pytest.raises(ValueError, match="mobiledet_cpu has no weights, so nothing can be learned from it"):
         Run(DetectionLesson.open(small_recipe(imitate="mobiledet_cpu"), shapes, shapes), lesson.build(), "cpu")
 
 

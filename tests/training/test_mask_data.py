@@ -17,13 +17,11 @@ from perception.evaluation.masks import MaskDataset
 from perception.tasks.config import GREY
 from perception.tasks.labels import UNLABELED
 from perception.training.mask_data import (
-    NEIGHBOURS,
     STILL,
     Frames,
     MaskAugmentation,
     MaskMixture,
     augment,
-    hold_out,
     paste,
 )
 from tests.evaluation.memory import InMemory
@@ -153,23 +151,6 @@ def test_frames_stay_in_memory_as_far_as_it_reaches() -> None:
     assert Frames(dataset, [0], np.arange(3), 3, memory=5 * 48 * 64).spare == 48 * 64, "for the next source"
     for index, counts in enumerate(frames.pixels):
         assert counts.tolist() == [(frames[index].mask == place).sum() for place in (0, 1)]
-
-
-@settings(deadline=None)
-@given(st.integers(50, 500), st.integers(2, 12))
-def test_neighbours_are_held_out_together(count: int, parts: int) -> None:
-    kept, held = hold_out(count, parts)
-    assert sorted(kept + held) == list(range(count)) and not set(kept) & set(held)
-    runs = np.split(np.array(held), np.flatnonzero(np.diff(held) > 1) + 1) if held else []
-    assert all(len(run) == NEIGHBOURS or run[-1] == count - 1 for run in runs)
-    assert len(held) <= count / parts + NEIGHBOURS
-
-
-def test_too_few_frames_to_hold_some_out_are_refused() -> None:
-    assert hold_out(17, 4) == (list(range(16)), [16])
-    for count, parts in ((16, 4), (0, 2), (8, 2)):
-        with pytest.raises(ValueError, match=f"of {count} frames none are held out.* or more, or lower hold_out"):
-            hold_out(count, parts)
 
 
 def test_classes_that_no_frame_shows_are_refused_before_training() -> None:

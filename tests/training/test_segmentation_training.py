@@ -120,8 +120,12 @@ def test_what_a_teacher_says_is_learned(shapes: Path) -> None:
 def test_recipes_are_chosen_by_frames_that_are_held_out(tmp_path: Path) -> None:
     shapes = write_shapes(tmp_path, train=24)
     lesson = SegmentationLesson.open(small_recipe(hold_out=3), shapes, shapes)
-    assert lesson.measured == list(range(8, 16)) and len(lesson.mixture.sources[0]) == 16
-    assert lesson.evaluation is not None and lesson.evaluation.name.endswith(" train")
+    assert (
+        lesson.evaluation is not None
+        and lesson.evaluation.chosen == list(range(8, 16))
+        and len(lesson.mixture.sources[0]) == 16
+    )
+    assert lesson.evaluation.dataset.name.endswith(" train")
     entry = json.loads(train(small_recipe(hold_out=3), shapes, shapes / "out").with_suffix(".json").read_text())
     assert entry[MODEL]["metrics"]["held_out_frames"] == 8 and "mIoU" not in entry[MODEL]["metrics"]
 
@@ -149,7 +153,7 @@ def test_data_that_does_not_fit_is_refused(shapes: Path) -> None:
 def test_what_is_held_out_is_in_no_other_source(tmp_path: Path) -> None:
     shapes, own, final = write_shapes(tmp_path, train=24), Source("."), Source(".", split="eval")
     for sources, said in (
-        ((own, own), "has frames of .* train that are held out; leave this source out"),
+        ((own, own), "has images of .* train that are held out; leave this source out"),
         ((own, final), "eval would be trained on, and is measured in the end"),
         ((final,), "eval would be trained on, and is measured in the end"),
     ):
@@ -175,7 +179,7 @@ def test_sources_share_one_memory(shapes: Path, monkeypatch: pytest.MonkeyPatch)
         ({"balance": 2.0}, "balance is 2.0 and hardest 1.0; they must lie between 0 and 1"),
         ({"hardest": 0.0}, "hardest 0.0"),
         ({"every": 0}, "every is 0"),
-        ({"hold_out": 1}, "hold_out 1; accepted"),
+        ({"hold_out": 1}, "hold_out is 1; accepted"),
         ({"pasted": ("disk",)}, "pasted names disk, which are not among the labels"),
         ({"pasted": ("disc",)}, "paste and the names in pasted belong together"),
         ({"labels": "camvit"}, "labels is 'camvit'; give a list of names, or one of: coco, "),
