@@ -28,6 +28,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     splitting.add_argument("--retrain", type=int, help="steps of training each worker again")
     splitting.add_argument("--fuse", type=int, help="steps of training the fusion network")
     splitting.add_argument("--freeze", action="store_true", help="workers do not learn on with the fusion network")
+    splitting.add_argument("--missing", type=float, help="share of its images that lack a worker's features, or two's")
+    splitting.add_argument("--knows", type=float, help="how much a worker learns of classes that are not its own")
+    splitting.add_argument("--teacher", help="trained classifier to learn from (default: what is split)")
     splitting.add_argument("--batch", type=int, help="images a step")
     splitting.add_argument("--rate", type=float, help="learning rate")
     splitting.add_argument("--device", default="cpu", help="torch device: cpu, cuda (default: cpu)")
@@ -38,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     measuring.add_argument("folder", type=Path, help="that `perception vit split` wrote")
     measuring.add_argument("--features", default="float16", help="as what they travel: float16 (default) or int8")
     measuring.add_argument("--split", default="eval", help="split of the data set (default: %(default)s)")
-    measuring.add_argument("--limit", type=int, help="only the first so many images")
+    measuring.add_argument("--limit", type=int, help="only so many images, of all classes alike")
     measuring.add_argument("--json", type=Path, help="file for the figures")
     measuring.set_defaults(run=_eval)
 
@@ -95,7 +98,7 @@ def _split(args: argparse.Namespace) -> int:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    names = ("workers", "heads", "images", "retrain", "fuse", "batch", "rate")
+    names = ("workers", "heads", "images", "retrain", "fuse", "missing", "knows", "teacher", "batch", "rate")
     chosen = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     settings = SplitSettings(model=args.model, data=str(_folder(args)), tuned=not args.freeze, **chosen)
     found = split(settings, read_fleet(args.devices), args.out, args.device, show=_show)

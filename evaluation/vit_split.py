@@ -67,7 +67,7 @@ def evaluate(
 
     Args:
         kind: as what features travel; see `encode_features`.
-        limit: only the first so many images.
+        limit: only so many images, evenly spread: those of a class come one after another.
         progress: shows what is being gone through, such as `tqdm`.
 
     Raises:
@@ -78,7 +78,8 @@ def evaluate(
     count = len(dataset) if limit is None else min(limit, len(dataset))
     show: Progress = progress or (lambda items, _: items)
     places = {place: split.labels.index(name) for place, name in enumerate(dataset.labels) if name in split.labels}
-    frames = [frame for frame in (dataset[number] for number in show(range(count), "read")) if frame.label in places]
+    chosen = [number * len(dataset) // count for number in range(count)]
+    frames = [frame for frame in (dataset[number] for number in show(chosen, "read")) if frame.label in places]
     if not frames:
         raise ValueError(f"{dataset.name} has no image of the split's classes")
     truth = np.array([places[frame.label] for frame in frames])

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -287,6 +287,7 @@ class VitBench:
         right = [stamp for stamp in known if stamp in answered and answered[stamp][1] == camera.sent[stamp][1]]
         names = [f"{event}_{worker.name}" for worker in self.split.workers for event in ("missing", "late")]
         stages = stages_of(values)
+        counts = counts_of(values) | {name: int(values[name]) for name in ("late", "refused", "incomplete", *names)}
         return {
             "sent": len(camera.sent),
             "answered": len(answered),
@@ -294,12 +295,26 @@ class VitBench:
             "longest_gap_s": round(float(np.diff(ends).max(initial=0.0)), 3),
             "accuracy": round(len(right) / len(known), 4) if known else None,
             "accuracy_of_answered": round(len(right) / sum(stamp in answered for stamp in known), 4) if right else None,
+            "accuracy_predicted": predicted_accuracy(self.split, counts),
             "fusion_ms": {
                 name: stages[name] for name in ("wait", "fuse", "latency", "overrun", "overhead") if name in stages
             },
-            "counts": counts_of(values)
-            | {name: int(values[name]) for name in ("late", "refused", "incomplete", *names)},
+            "counts": counts,
         }
+
+
+def predicted_accuracy(split: Split, counts: Mapping[str, int]) -> float | None:
+    """How many answers should be right by what was measured when the split was made, every worker that an answer was
+    without costing what one costs; None where that was not measured.
+
+    Args:
+        counts: the fusion node's.
+    """
+    said = split.predictions
+    if not {"accuracy", "accuracy_one_missing"} <= said.keys() or not counts["published"]:
+        return None
+    missing = sum(counts[f"missing_{worker.name}"] for worker in split.workers) / counts["published"]
+    return round(said["accuracy"] - missing * (said["accuracy"] - said["accuracy_one_missing"]), 4)
 
 
 def bench(
@@ -343,7 +358,7 @@ def table(report: dict[str, Any]) -> str:
     """The report as a person reads it."""
     lines = [
         f"{'':<9}{'answered':>14}{'p50':>8}{'p95':>8}{'p99':>8}{'max ms':>8}{'over p99':>10}{'gap s':>7}"
-        f"{'incomplete':>12}{'late':>6}{'fusion p50':>12}{'right':>8}"
+        f"{'incomplete':>12}{'late':>6}{'fusion p50':>12}{'right':>8}{'predicted':>11}"
     ]
     for name, figures in report["scenarios"].items():
         delays, counts = figures["latency_ms"], figures["counts"]
@@ -351,11 +366,14 @@ def table(report: dict[str, Any]) -> str:
             figures["fusion_ms"].get(stage, {}).get(point, float("nan"))
             for stage, point in (("overrun", "p99"), ("overhead", "p50"))
         )
-        right = "" if figures["accuracy_of_answered"] is None else f"{figures['accuracy_of_answered']:.3f}"
+        right, predicted = (
+            "" if figures[name] is None else f"{figures[name]:.3f}"
+            for name in ("accuracy_of_answered", "accuracy_predicted")
+        )
         lines.append(
             f"{name:<9}{figures['answered']:>6} of {figures['sent']:<4}"
             + "".join(f"{delays.get(point, float('nan')):>8.1f}" for point in ("p50", "p95", "p99", "max"))
             + f"{over:>10.2f}{figures['longest_gap_s']:>7.2f}{counts['incomplete']:>12}{counts['late']:>6}{cost:>12.2f}"
-            + f"{right:>8}"
+            + f"{right:>8}{predicted:>11}"
         )
     return "\n".join(lines)

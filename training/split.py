@@ -36,7 +36,7 @@ from perception.tasks.fusion import save_fusion
 from perception.tasks.image import resize
 from perception.tasks.vit_split import FILE, FusionFile, Split, SplitWorker, file_sha256, read_split
 from perception.training.class_data import ClassAugmentation
-from perception.training.classification import OTHER, ClassificationRecipe
+from perception.training.classification import OTHER, ClassificationRecipe, Teacher
 from perception.training.data import Normalize, stack_images, to_unit
 from perception.training.fusion import Fusing, FusionLesson, fusion_layers
 from perception.training.placement import (
@@ -83,6 +83,9 @@ class SplitSettings:
     """Share of the images in its training that lack one worker's features or two's."""
     knows: float = 1.0
     """How much a worker learns of the classes that are not its own; see `ClassificationRecipe`."""
+    teacher: str = ""
+    """A trained classifier from which workers and fusion learn, given as `model` is; empty: the network that is split.
+    """
     rate: float = 5e-4
     batch: int = 256
     seed: int = 0
@@ -150,6 +153,7 @@ def split(
         ValueError: no such model or data, limits that cannot be met, or `out` holds another split's work.
     """
     whole = Whole(settings.model)
+    Teacher.check(settings.teacher, whole.config.labels)
     data = Path(settings.data).resolve()
     training = as_classes(open_dataset(data, "train", task="classification"))
     final = as_classes(open_dataset(data, "eval", task="classification"))
@@ -190,6 +194,7 @@ def _bind(path: Path, settings: SplitSettings, fleet: Fleet, whole: Whole, place
         {
             "settings": dataclasses.asdict(settings),
             "weights": whole.config.weights_sha256,
+            "teacher": model_config(settings.teacher or settings.model).weights_sha256,
             "devices": dataclasses.asdict(fleet),
             "workers": [dataclasses.asdict(part) for part in placed],
         },
@@ -223,7 +228,7 @@ def _worker(
 
 
 def _recipe(name: str, whole: Whole, settings: SplitSettings, steps: int, **fields: Any) -> ClassificationRecipe:
-    """What all training of a split has in common: the whole network is the teacher."""
+    """What all training of a split has in common."""
     return ClassificationRecipe(
         name=name,
         model=whole.name,
@@ -232,7 +237,7 @@ def _recipe(name: str, whole: Whole, settings: SplitSettings, steps: int, **fiel
         stages=(Stage(steps, whole.config.input_size, settings.batch),),
         data_licence=whole.config.data_licence,
         augmentation=ClassAugmentation(shift=0.125, zoom=1.1, color=0.2, mixup=0.1, cutmix=0.3),
-        teacher=whole.model,
+        teacher=settings.teacher or whole.model,
         temperature=2.0,
         rate=settings.rate,
         weight_decay=0.02,

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import pytest
 from robot import total
-from splitting import LABELS, build_split
+from splitting import LABELS, build_split, write_split
 
 from perception.evaluation.class_folder import ClassFolder
 from perception.nodes.network import DISCOVERY, obstacle
-from perception.nodes.vit_bench import SCENARIOS, images
+from perception.nodes.vit_bench import SCENARIOS, images, predicted_accuracy
 from perception.tasks.vit_split import Split
 
 needs_hosts = pytest.mark.skipif(bool(obstacle()), reason=obstacle())
@@ -96,6 +96,13 @@ def test_images_are_those_of_the_splits_classes(colors: Path) -> None:
     with pytest.raises(ValueError, match="data0 has images of blue, green, which the split does not know"):
         images(dataset, ("red", "yellow"))
     assert images(None, LABELS)[0].label == ""
+
+
+def test_accuracy_is_predicted_by_how_many_were_missing(tmp_path: Path) -> None:
+    counts = {"published": 10, "missing_worker_0": 5, "missing_worker_1": 0, "missing_worker_2": 2}
+    measured = {"accuracy": 0.9, "accuracy_one_missing": 0.8}
+    assert predicted_accuracy(write_split(tmp_path, predictions=measured), counts) == pytest.approx(0.83)
+    assert predicted_accuracy(write_split(tmp_path), counts) is None
 
 
 def test_the_command_offers_what_can_be_measured() -> None:

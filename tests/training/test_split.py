@@ -91,6 +91,7 @@ def test_the_graphs_are_the_workers_that_were_trained_together(made: Path, home:
     assert scores.accuracy == np.mean([one == frame.label for one, frame in zip(said, dataset, strict=True)])
     assert set(scores.one_missing) == set(scores.alone) == {"worker_0", "worker_1"} and not scores.two_missing
     assert scores.alone["worker_0"] == scores.one_missing["worker_1"], "of two workers"
+    assert len(evaluate(found, dataset, limit=3).by_class) == 3, "one of each class"
     assert "any one missing" in told_scores(found, scores) and scores.fusion_ms > 0
 
 
@@ -129,13 +130,17 @@ def test_an_interrupted_split_goes_on_and_gives_the_same(
     for part in ("worker_1/slice", "worker_1", "fusion"):
         ours, theirs = (folder / "work" / part / "vit_tiny.safetensors" for folder in (out, made))
         assert ours.read_bytes() == theirs.read_bytes()
+    monkeypatch.undo()
+    assert split(settings(home), FLEET, out, say=lambda line: None).hash == read_split(made).hash
     assert split(settings(home), FLEET, made, say=lambda line: None).hash == read_split(made).hash, "nothing is left"
     with pytest.raises(ValueError, match="holds the work of another split; choose another --out or remove it"):
         split(settings(home, rate=0.1), FLEET, out, say=lambda line: None)
 
 
 def test_one_worker_for_all_classes_has_no_others(home: Path) -> None:
-    found = split(settings(home, workers=1, heads=1, tuned=False), FLEET, home / "one", say=lambda line: None)
+    chosen = settings(home, workers=1, heads=1, tuned=False, teacher=str(home / "teacher/vit_tiny.safetensors"))
+    train(small_recipe(name="teacher"), home, home / "teacher")
+    found = split(chosen, FLEET, home / "one", say=lambda line: None)
     assert [worker.classes for worker in found.workers] == [NAMES] and found.workers[0].device == "large"
     assert "accuracy_one_missing" not in found.predictions
     listed = json.loads((home / "one/work/worker_0/vit_tiny.json").read_text())["vit_tiny"]
@@ -160,6 +165,8 @@ def test_what_cannot_be_split_is_refused(home: Path) -> None:
         split(settings(home, workers=3), FLEET, home / "no")
     with pytest.raises(ValueError, match="4 heads are asked of .* which has 3"):
         split(settings(home, heads=4), FLEET, home / "no")
+    with pytest.raises(ValueError, match="fastdepth cannot teach: it is for depth"):
+        split(settings(home, teacher="fastdepth"), FLEET, home / "no")
     with pytest.raises(ValueError, match="retrain is 0; accepted: 1 or more"):
         settings(home, retrain=0)
 
@@ -171,7 +178,7 @@ def test_the_commands(made: Path, home: Path, capsys: pytest.CaptureFixture[str]
     )
     devices.write_text(f"devices: [{lines}]")
     arguments = ["vit", "split", "--model", str(home / "whole/vit_tiny.safetensors"), "--devices", str(devices)]
-    options = ["--heads", "2", "--images", "4", "--retrain", "2", "--fuse", "4", "--batch", "4"]
+    options = ["--heads", "2", "--images", "4", "--retrain", "2", "--fuse", "4", "--batch", "4", "--missing", "0.5"]
     data, figures = ["--data", str(home / "shapes")], home / "figures.json"
     assert main([*arguments, *data, "--out", str(made), *options]) == 0
     assert "# vit_tiny on 2 devices" in capsys.readouterr().out
