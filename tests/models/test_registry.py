@@ -21,7 +21,8 @@ from perception.tasks.config import ModelConfig  # noqa: E402
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_every_model_keeps_its_promises(name: str) -> None:
+def test_every_model_keeps_its_promises(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", lambda _, x: x)  # on meta it takes most of the time
     config = model_config(name)
     get_task(config.task)
     assert ModelConfig.from_json(config.to_json()) == config
