@@ -61,7 +61,7 @@ class DepthNode(ModelNode):
     """Publishes `depth` (32FC1 metres along camera Z, REP 118), its camera_info, `depth/points` and `depth/overlay`."""
 
     parameters_type = DepthParameters
-    task = "depth"
+    tasks = ("depth",)
     spatial = True
     parameters: DepthParameters
 

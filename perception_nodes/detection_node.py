@@ -81,7 +81,7 @@ class DetectionNode(ModelNode):
     """Publishes `detections` (boxes in pixels of the image), `labels` (latched) and `detections/overlay`."""
 
     parameters_type = DetectionParameters
-    task = "detection"
+    tasks = ("detection",)
     parameters: DetectionParameters
 
     def __init__(self, name: str = "detection_node", **options: object) -> None:

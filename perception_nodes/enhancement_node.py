@@ -69,7 +69,7 @@ class EnhancementNode(ModelNode):
     """Publishes `image_enhanced`, in the encoding of the image, and its camera_info."""
 
     parameters_type = EnhancementParameters
-    task = "enhancement"
+    tasks = ("enhancement",)
     passes_calibration = True
     parameters: EnhancementParameters
 

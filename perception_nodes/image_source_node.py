@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Quaternion, TransformStamped
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
@@ -20,11 +18,13 @@ from perception.nodes.node import BaseNode, NodeParameters, run_node
 from perception.nodes.outputs import CalibrationOutput, ImageOutput, Output
 from perception.nodes.parameters import parameter
 from perception.nodes.sources import Source, SourceFrame, open_source
+from perception.nodes.transforms import TransformOutput
 from perception.tasks.calibration import load_calibration
 from perception.tasks.image import Image
+from perception.tasks.poses import pose_of
 
-OPTICAL = Quaternion(x=-0.5, y=0.5, z=-0.5, w=0.5)
-"""From a frame with x forward and z up to one with z forward and y down (REP 103)."""
+OPTICAL = pose_of((0, 0, 0), (-0.5, 0.5, -0.5, 0.5))
+"""Of a frame with z forward and y down in one with x forward and z up (REP 103)."""
 LINGER = 0.5
 """Seconds from the last image to the end of the process, in which the middleware delivers it."""
 LIVE_TIMEOUT = 2.0
@@ -91,7 +91,7 @@ class ImageSourceNode(BaseNode):
     def __init__(self, name: str = "image_source_node", **options: Any) -> None:
         super().__init__(name, **options)
         self._outputs: dict[str, Any] = {}
-        self._transform_publisher: Any = None
+        self._transform: TransformOutput | None = None
         self._source: Source | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -117,9 +117,9 @@ class ImageSourceNode(BaseNode):
         for output in self._outputs.values():
             output.close()
         self._outputs = {}
-        if self._transform_publisher:
-            self.destroy_publisher(self._transform_publisher)
-        self._transform_publisher = None
+        if self._transform:
+            self._transform.close()
+        self._transform = None
         if self._source:
             self._source.close()
         self._source = None
@@ -229,7 +229,7 @@ class ImageSourceNode(BaseNode):
     def _publish_parent_frame(self) -> None:
         parent, child = self.parameters.parent_frame, self.parameters.frame_id
         try:
-            from tf2_msgs.msg import TFMessage
+            self._transform = TransformOutput(self, static=True)
         except ImportError:
             self.get_logger().warning(
                 f"parent_frame = {parent!r} is not published: the package tf2_msgs is not installed; run: ros2 run "
@@ -237,12 +237,7 @@ class ImageSourceNode(BaseNode):
                 f"--frame-id {parent} --child-frame-id {child}"
             )
             return
-        transform = TransformStamped(child_frame_id=child)
-        transform.header = Header(frame_id=parent, stamp=self.get_clock().now().to_msg())
-        transform.transform.rotation = OPTICAL
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._transform_publisher = self.create_publisher(TFMessage, "/tf_static", latched)
-        self._transform_publisher.publish(TFMessage(transforms=[transform]))
+        self._transform.publish(OPTICAL, Header(frame_id=parent, stamp=self.get_clock().now().to_msg()), child)
 
 
 def main() -> int:

@@ -33,6 +33,18 @@ STAMP_END = 12
 """Bytes of a serialised message before its header's frame: 4 of encapsulation, 8 of the stamp (OMG DDSI-RTPS, 10.2)."""
 
 
+def durations_of(info: Mapping[str, int]) -> dict[str, float]:
+    """Seconds since a message was sent, "transport", and since it was received, as far as the middleware tells."""
+    # The middleware's stamps are system time; all that follows is timed by the steady clock. A stamp of the future,
+    # from a clock that was set back or from another machine's that is ahead, tells no duration.
+    now = time.time_ns()
+    return {
+        stage: (now - info[stamp]) * 1e-9
+        for stage, stamp in (("transport", "source_timestamp"), ("receive", "received_timestamp"))
+        if 0 < info.get(stamp, 0) <= now
+    }
+
+
 @dataclass
 class Frame:
     """One image on its way through a node. `header` is its own and goes into every output as it is."""
@@ -138,15 +150,7 @@ class ImageInput:
         self._images = self._receiver.add(self._type, self._name, self._on_image, qos, qos_overriding_options=options)
 
     def _on_image(self, message: Any, info: Mapping[str, int]) -> None:
-        # The middleware's stamps are system time; all that follows is timed by the steady clock. A stamp of the future,
-        # from a clock that was set back or from another machine's that is ahead, tells no duration.
-        now = time.time_ns()
-        stages = {
-            stage: (now - info[stamp]) * 1e-9
-            for stage, stamp in (("transport", "source_timestamp"), ("receive", "received_timestamp"))
-            if 0 < info.get(stamp, 0) <= now
-        }
-        self._hand_on(message.header, message, stages)
+        self._hand_on(message.header, message, durations_of(info))
 
     def _on_pixels(self, image: Image, header: Header) -> None:
         """An image from a node of this process, which takes no time."""

@@ -94,12 +94,13 @@ class Job:
 class ModelNode(BaseNode):
     """Images in, results of one model out.
 
-    A subclass names its `task`, adds the outputs of one camera in `create_outputs` and publishes a frame's results in
+    A subclass names its `tasks`, adds the outputs of one camera in `create_outputs` and publishes a frame's results in
     `publish`. Cameras take turns, the newest image of each.
     """
 
     parameters_type: ClassVar[type[NodeParameters]] = ModelParameters
-    task: ClassVar[str]
+    tasks: ClassVar[tuple[str, ...]]
+    """Which one of a model may be for."""
     spatial: ClassVar[bool] = False
     """Whether outputs tell places in space, for which the lens must be known whatever the model."""
     passes_calibration: ClassVar[bool] = False
@@ -123,12 +124,40 @@ class ModelNode(BaseNode):
         """Create a camera's topics with `add_output`; what is returned is the stream's `results`."""
         raise AttributeError(f"{type(self).__name__} must define create_outputs")
 
+    def load(self) -> engines.Engine:
+        """What is built of the model; on configure."""
+        parameters = self.parameters
+        return engines.load(parameters.model, parameters.target, parameters.precision, parameters.threads)
+
+    def first_run(self) -> Mapping[str, np.ndarray]:
+        """What the engine says of a black image, on configure: a runtime's first run is a slow one."""
+        assert self.engine
+        return self.engine.run(np.zeros((1, *self.engine.config.input_size, 3), np.uint8))
+
     def try_out(self, outputs: Mapping[str, np.ndarray]) -> None:
-        """Parse what the engine says of a black image, on configure; raises ValueError where that cannot be done."""
+        """Parse those of `first_run`; raises ValueError where that cannot be done."""
 
     def infers(self, stream: Stream, image: Image) -> bool:
         """Whether the engine is asked about an image; asked in the order of a camera's images."""
         return True
+
+    def make_ready(self, stream: Stream, frame: Frame) -> Job:
+        """Make a job of a frame; raises ValueError where it cannot be used."""
+        assert self.engine
+        start = time.perf_counter()
+        image = frame.image
+        decoded = time.perf_counter()
+        image, calibration = self._rectified(stream, image, frame.calibration)
+        camera = calibration.camera if isinstance(calibration, Calibration) else calibration
+        fit = Fit.of(image.size, self.engine.config, camera if self._follows_lens else None)
+        tensor = preprocess(image, self.engine.config, fit) if self.infers(stream, image) else None
+        frame.stages |= {"decode": decoded - start, "preprocess": time.perf_counter() - decoded}
+        return Job(stream, frame, image, calibration, fit, tensor)
+
+    def run(self, job: Job) -> Mapping[str, np.ndarray]:
+        """What the engine says of a job; valid until the next one's."""
+        assert self.engine and job.tensor is not None
+        return self.engine.run(job.tensor)
 
     def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
         """Parse the engine's outputs, which are none where it was not asked, and publish what is wanted, with
@@ -144,18 +173,18 @@ class ModelNode(BaseNode):
     def setup(self) -> None:
         parameters = self.parameters
         cv2.setNumThreads(parameters.opencv_threads or -1)
-        self.engine = engines.load(parameters.model, parameters.target, parameters.precision, parameters.threads)
+        self.engine = self.load()
         config = self.engine.config
-        if config.task != self.task:
-            raise ValueError(f"model {config.name!r} is for the task {config.task!r}; this node needs {self.task!r}")
+        if config.task not in self.tasks:
+            accepted = " or ".join(map(repr, self.tasks))
+            raise ValueError(f"model {config.name!r} is for the task {config.task!r}; this node needs {accepted}")
         if not self.engine.trained:
             self.get_logger().warning(
                 f"model {config.name!r} has no trained weights: what it says means nothing; `perception engines list` "
                 "shows those that have, `perception train` makes some"
             )
         self.review(parameters)
-        outputs = self.engine.run(np.zeros((1, *config.input_size, 3), np.uint8))  # a runtime's first run is a slow one
-        self.try_out(outputs)
+        self.try_out(self.first_run())
         for name in parameters.cameras.split() or [""]:
             self.streams.append(Stream(name))
             self.streams[-1].results = self.create_outputs(self.streams[-1])
@@ -212,21 +241,12 @@ class ModelNode(BaseNode):
         self._worker.put((stream, frame), stream.name)
 
     def _prepare(self, arrival: tuple[Stream, Frame]) -> Job | None:
-        assert self.engine
         stream, frame = arrival
-        start = time.perf_counter()
-        frame.stages["wait"] = start - frame.arrived
+        frame.stages["wait"] = time.perf_counter() - frame.arrived
         if not any(output.wanted for output in stream.outputs) or self._awaits_calibration(stream, frame):
             self.statistics.count("skipped")
             return None
-        image = frame.image
-        decoded = time.perf_counter()
-        image, calibration = self._rectified(stream, image, frame.calibration)
-        camera = calibration.camera if isinstance(calibration, Calibration) else calibration
-        fit = Fit.of(image.size, self.engine.config, camera if self._follows_lens else None)
-        tensor = preprocess(image, self.engine.config, fit) if self.infers(stream, image) else None
-        frame.stages |= {"decode": decoded - start, "preprocess": time.perf_counter() - decoded}
-        return Job(stream, frame, image, calibration, fit, tensor)
+        return self.make_ready(stream, frame)
 
     @property
     def _follows_lens(self) -> bool:
@@ -270,12 +290,11 @@ class ModelNode(BaseNode):
         return Image(rectifier(to_color(image, "bgr")), "bgr8"), rectifier.camera
 
     def _infer(self, job: Job) -> dict[str, np.ndarray]:
-        assert self.engine
         if job.tensor is None:
             return {}
         start = time.perf_counter()
         # Copied, because the engine's buffers belong to the next frame while this one is published.
-        outputs = {name: array.copy() for name, array in self.engine.run(job.tensor).items()}
+        outputs = {name: array.copy() for name, array in self.run(job).items()}
         job.frame.stages["infer"] = time.perf_counter() - start
         return outputs
 
@@ -296,7 +315,7 @@ class ModelNode(BaseNode):
         self.statistics.count("published")
         job.stream.published += 1
 
-    def _on_failed(self, _arrival: tuple[Stream, Frame], error: Exception) -> None:
+    def _on_failed(self, _arrival: object, error: Exception) -> None:
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         self.statistics.fail("failed", reason)
         self.complain("failed", reason)

@@ -55,7 +55,7 @@ class SegmentationNode(ModelNode):
     """Publishes `mask` and `confidence` (mono8 of the image's size), `labels` (latched) and `mask/overlay`."""
 
     parameters_type = SegmentationParameters
-    task = "segmentation"
+    tasks = ("segmentation",)
     parameters: SegmentationParameters
 
     def __init__(self, name: str = "segmentation_node", **options: object) -> None:

@@ -29,7 +29,7 @@ class VitWorkerNode(ModelNode):
     """Publishes `features/NAME`, where NAME is the worker's in the split."""
 
     parameters_type = VitWorkerParameters
-    task = "classification"
+    tasks = ("classification",)
     parameters: VitWorkerParameters
 
     def __init__(self, name: str = "vit_worker_node", **options: object) -> None:

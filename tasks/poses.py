@@ -77,6 +77,19 @@ def angle_of(pose: np.ndarray) -> float:
     return float(np.degrees(np.arctan2(sine, np.trace(turn) - 1)))  # good near 0 and 180, as the cosine alone is not
 
 
+def orbit_pose(turn: float, angle: float, distance: float) -> np.ndarray:
+    """A camera that goes around the line of sight of this one and looks at the point `distance` metres ahead of both.
+
+    Args:
+        turn: how far it has gone, 1 being once around.
+        angle: degrees between the two lines of sight, all the way.
+    """
+    along, half = 2 * np.pi * turn, np.radians(angle) / 2
+    ahead = translated((0, 0, distance))
+    leant = pose_of((0, 0, 0), (np.sin(half) * np.cos(along), np.sin(half) * np.sin(along), 0, np.cos(half)))
+    return ahead @ leant @ inverse(ahead)
+
+
 def quaternion_of(rotation: np.ndarray) -> np.ndarray:
     """(x, y, z, w) with w >= 0 of a 3x3 rotation: the eigenvector of Bar-Itzhack's matrix (J. Guidance 2000)."""
     r = np.asarray(rotation, np.float64)

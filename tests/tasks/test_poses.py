@@ -14,6 +14,7 @@ from perception.tasks.poses import (
     check_pose,
     distance_of,
     inverse,
+    orbit_pose,
     pose_of,
     quaternion_of,
     relative_pose,
@@ -79,3 +80,18 @@ def test_an_array_that_is_no_pose_is_refused(matrix: np.ndarray) -> None:
 def test_a_shift_is_a_pose() -> None:
     check_pose(translated((1, 2, 3)))
     assert translated((1, 2, 3))[:3, 3].tolist() == [1, 2, 3]
+
+
+@given(st.floats(0, 1), st.floats(0, 60), st.floats(0.1, 5))
+def test_an_orbit_looks_at_its_point_from_the_same_distance(turn: float, angle: float, distance: float) -> None:
+    pose = orbit_pose(turn, angle, distance)
+    check_pose(pose)
+    assert angle_of(pose) == pytest.approx(angle, abs=1e-6)
+    np.testing.assert_allclose(pose @ (0, 0, distance, 1), (0, 0, distance, 1), atol=1e-9)
+
+
+def test_an_orbit_goes_around() -> None:
+    places = [orbit_pose(turn, 10, 2)[:3, 3] for turn in (0, 0.25, 0.5, 0.75)]
+    aside = 2 * math.sin(math.radians(10))
+    expected = [(0, aside), (-aside, 0), (0, -aside), (aside, 0)]
+    np.testing.assert_allclose([place[:2] for place in places], expected, atol=1e-9)
