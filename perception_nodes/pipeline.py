@@ -88,6 +88,8 @@ HOST_ARGUMENTS = (
 )
 """Arguments of every pipeline. Those that are parameters too are given to all nodes."""
 NODE_PARAMETERS = ("use_sim_time", "autostart")
+MODELS = ("model", "depth_model")
+"""Parameters of nodes that name models."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,9 @@ class Pipeline:
         if not values["build"]:
             return []
         program = [sys.executable, "-m", "perception.cli.main", "engines", "build", "--if-needed"]
-        wanted = [node.parameters for node in self.nodes(values) if "model" in node.parameters]
-        choices = dict.fromkeys((each["model"], each["target"], each["precision"]) for each in wanted)
+        given = [node.parameters for node in self.nodes(values)]
+        wanted = [(each[name], each) for each in given for name in MODELS if each.get(name)]
+        choices = dict.fromkeys((model, each["target"], each["precision"]) for model, each in wanted)
         return [[*program, model, "--target", target, "--precision", precision] for model, target, precision in choices]
 
     def _copies(self, node: Mapping[str, Any], values: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -15,7 +15,16 @@ from perception.tasks.resources import share
 ROOT = Path(__file__).resolve().parents[1]
 NODES = [
     f"{name}_node"
-    for name in ("depth", "detection", "enhancement", "image_source", "segmentation", "vit_fusion", "vit_worker")
+    for name in (
+        "depth",
+        "detection",
+        "enhancement",
+        "image_source",
+        "segmentation",
+        "view_synthesis",
+        "vit_fusion",
+        "vit_worker",
+    )  # fmt: skip
 ]
 SHARED = sorted(
     str(path.relative_to(ROOT))

@@ -20,6 +20,7 @@ SHOWN = {
     "detection": {"/image", "/detections/overlay"},
     "low_light": {"/image", "/image_enhanced", "/detections/overlay"},
     "segmentation": {"/image", "/mask/overlay", "/confidence"},
+    "view_synthesis": {"/image", "/view", "/view/depth"},
     "vit": {"/image"},
 }
 """Topics of every layout, by the pipeline's name."""
@@ -29,6 +30,7 @@ MORE = {
     "detection": {"/detections", "/labels"},
     "low_light": {"/image_enhanced/camera_info"},
     "segmentation": {"/labels"},
+    "view_synthesis": {"/view/camera_info"},
     "vit": {"/classification", "/labels"},
 }
 """Those that Foxglove may have besides."""

@@ -126,6 +126,13 @@ def test_build_names_each_engine_once(pipeline: Pipeline) -> None:
     assert command[-len(words) :] == words
 
 
+def test_build_names_every_model_of_a_node() -> None:
+    pipeline = load_pipeline("view_synthesis_pipeline")
+    for given, models in (({}, ["fastdepth_mobilenet_v2"]), ({"model": "a", "depth_model": "b"}, ["a", "b"])):
+        commands = pipeline.build_commands(pipeline.read(given | {"build": "true"}))
+        assert [command[6] for command in commands] == models
+
+
 def test_an_unknown_pipeline_names_those_that_exist() -> None:
     with pytest.raises(ValueError, match="there is no pipeline dept; there are: .*depth_pipeline"):
         load_pipeline("dept")
@@ -201,6 +208,7 @@ def test_the_models_are_those_that_others_run_too() -> None:
         "detection": DETECTION_MODEL,
         "low_light": ENHANCEMENT_MODEL,
         "segmentation": SEGMENTATION_MODEL,
+        "view_synthesis": DEPTH_MODEL,
     }
     assert models == {f"{name}_pipeline": model for name, model in expected.items()}
     assert load_pipeline("depth_segmentation_pipeline").arguments["depth_model"].default == DEPTH_MODEL
