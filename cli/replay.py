@@ -122,6 +122,9 @@ def _run(args: argparse.Namespace) -> int:
     path.write_text(json.dumps(report, indent=2) + "\n")
     print(_summary(report))
     print(f"\nreport: {path}\npicture: {report['picture'] or 'none, no frame came any more'}")
+    for name in ("sheet", "animation"):
+        if name in report:
+            print(f"{name}: {report[name]}")
     return 0
 
 

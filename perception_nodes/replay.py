@@ -43,7 +43,7 @@ class Replay:
     progress: Callable[[int, int], None] = lambda done, total: None
 
     def run(self) -> dict[str, Any]:
-        """Replay, write picture.png, and return the report.
+        """Replay, write picture.png and what else there is to see, and return the report.
 
         Raises:
             SessionError: a node could not start or gave nothing; with its last words.
@@ -53,7 +53,8 @@ class Replay:
             observer: ResultObserver = session.observer
             source = {"source": self.source, "rate": float(self.rate), "loop": True, "autostart": False}
             session.start("image_source_node", source, namespace=NAMESPACE)
-            process = session.start(self.executable, self.parameters, namespace=NAMESPACE)
+            parameters = {**observer.parameters, **self.parameters}
+            process = session.start(self.executable, parameters, namespace=NAMESPACE)
             session.change_state(SOURCE, Transition.TRANSITION_CONFIGURE)
             image = f"{NAMESPACE}/image"
             session.wait(lambda: observer.count_subscribers(image), 60, "the node to subscribe")
@@ -68,6 +69,7 @@ class Replay:
                 "memory_mib": round(memory / 2**20, 1),
                 "picture": self._picture(session, observer),
             }
+            report |= self._more_pictures(session, observer, name) if report["picture"] else {}
         return report
 
     def _collect(self, session: Session, observer: ResultObserver) -> None:
@@ -91,6 +93,23 @@ class Replay:
         if source.get("published"):
             report["counts"]["sent"] = int(source["published"])
         return report | observer.report()
+
+    def _more_pictures(self, session: Session, observer: ResultObserver, node: str) -> dict[str, str]:
+        """What else the observer has to show; nothing where a node does not answer."""
+
+        def idle() -> bool:
+            counts = counts_of(observer.diagnostics[node]) if node in observer.diagnostics else {}
+            ends = ("published", "dropped", "failed", "skipped")
+            return bool(counts) and counts["received"] == sum(counts[end] for end in ends)
+
+        try:
+            session.change_state(SOURCE, Transition.TRANSITION_DEACTIVATE)
+            observer.diagnostics.pop(node, None)
+            session.wait(idle, 30, "the node to be done")
+            time.sleep(SETTLE)
+            return observer.more_pictures(session, self.out)
+        except SessionError:
+            return {}
 
     def _picture(self, session: Session, observer: ResultObserver) -> str | None:
         """Write input and results side by side; None where they do not come (a camera that vanished)."""

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
+from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import Image as ImageMessage
 from vision_msgs.msg import LabelInfo
 
+from perception.evaluation.animation import write_animation
 from perception.evaluation.truth import DepthTruth
 from perception.nodes.convert import image_from_message
 from perception.nodes.inputs import SENSOR_DATA
 from perception.nodes.rig import NODES
-from perception.nodes.session import Observer
+from perception.nodes.session import Observer, Session
+from perception.nodes.transforms import pose_to_message
 from perception.nodes.vision import LATCHED
 from perception.tasks import depth, enhancement
 from perception.tasks.image import Image, to_color
 from perception.tasks.labels import UNLABELED
 from perception.tasks.messages import stamp_of
+from perception.tasks.poses import orbit_pose
 
 NAMESPACE = "/perception"
 NO_CLASS, NAMELESS = "no class", "ids without a name"
 """Of pixels in figures."""
 RECENT = 8
 """Images of a topic that are kept for the picture."""
+ASKED, COLUMNS, TURN = 24, 6, 3.0
+"""Views of a still image, so many of them side by side, and the seconds in which an animation shows them."""
+ORBIT = 6.0, 2.0
+"""Degrees and metres, see `orbit_pose`."""
+STILL = 600.0
+"""Seconds for which a still image may be asked about, on a slow machine."""
 
 
 class ResultObserver(Observer):
@@ -34,6 +48,8 @@ class ResultObserver(Observer):
     task: ClassVar[str]
     shown: ClassVar[tuple[str, ...]]
     """Topics of the picture, the input first."""
+    parameters: ClassVar[Mapping[str, Any]] = {}
+    """Of the node, without which nothing could be seen."""
 
     def __init__(self) -> None:
         super().__init__("replay", NAMESPACE)
@@ -54,6 +70,10 @@ class ResultObserver(Observer):
     def picture(self, stamp: int) -> list[np.ndarray]:
         """What is shown of one frame, of which all views are there: BGR, of one height."""
         return [to_color(self.views[topic][stamp], "bgr") for topic in self.shown]
+
+    def more_pictures(self, session: Session, folder: Path) -> dict[str, str]:
+        """What else can be shown once the source has stopped: paths below `folder`, by what they are."""
+        return {}
 
     def watch_views(self) -> None:
         """Subscribe to what the picture shows; only after measuring, because it costs the node time."""
@@ -176,8 +196,53 @@ class SegmentationObserver(ResultObserver):
         return {"classes": {name: float(share) for name, share in shares.most_common()}}
 
 
+class ViewSynthesisObserver(ResultObserver):
+    """Sees the views of the node's orbit; and asks for views of a still image, one after the other."""
+
+    task = "view_synthesis"
+    shown = ("image", "view", "view/depth")
+    parameters: ClassVar[Mapping[str, Any]] = {"orbit": True, "input_timeout": STILL}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._newest: Any = None
+        self._poses = self.create_publisher(PoseStamped, "target_pose", 1)
+
+    def keep(self, message: Any) -> None:
+        self._newest = message
+
+    def report(self) -> dict[str, Any]:
+        """Nothing: what is true is not known."""
+        return {}
+
+    def picture(self, stamp: int) -> list[np.ndarray]:
+        """Input, view, and the view's depth in colours, black where the input does not show what is there."""
+        image, view, metres = (self.views[topic][stamp] for topic in self.shown)
+        return [to_color(image, "bgr"), to_color(view, "bgr"), depth.colorize(metres.data)]
+
+    def more_pictures(self, session: Session, folder: Path) -> dict[str, str]:
+        """The still image from all around its line of sight: an animation, where Pillow is installed, and a sheet."""
+        poses = [orbit_pose(number / ASKED, *ORBIT) for number in range(ASKED)]
+        views = [to_color(image_from_message(self._view(session, pose))) for pose in poses]
+        views = [cv2.resize(view, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for view in views]
+        rows = [np.hstack(views[start : start + COLUMNS]) for start in range(0, ASKED, COLUMNS)]
+        sheet, moving = folder / "views.png", folder / "orbit.gif"
+        cv2.imwrite(str(sheet), np.vstack(rows)[..., ::-1])
+        made = {"sheet": str(sheet)}
+        with contextlib.suppress(ImportError):
+            write_animation(moving, views, TURN / ASKED)
+            made["animation"] = str(moving)
+        return made
+
+    def _view(self, session: Session, pose: np.ndarray) -> Any:
+        """The answer to a pose."""
+        self._newest = None
+        self._poses.publish(PoseStamped(pose=pose_to_message(pose)))
+        return session.wait(lambda: self._newest, 30, "a view that was asked for")
+
+
 OBSERVERS: dict[str, type[ResultObserver]] = {
     NODES[kind.task].executable: kind
-    for kind in (DepthObserver, DetectionObserver, EnhancementObserver, SegmentationObserver)
+    for kind in (DepthObserver, DetectionObserver, EnhancementObserver, SegmentationObserver, ViewSynthesisObserver)
 }
 """By the executable of the node."""

@@ -60,6 +60,7 @@ NODES = {
         "enhancement_node", "image_enhanced", ImageMessage, {"dark_below": 1.0, "bright_above": 1.0}
     ),
     "segmentation": Measured("segmentation_node", "mask", ImageMessage),
+    "view_synthesis": Measured("view_synthesis_node", "view", ImageMessage, {"orbit": True}),
 }
 IMAGES = Measured("image_source_node", "image", ImageMessage)
 

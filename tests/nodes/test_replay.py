@@ -134,6 +134,23 @@ def test_classes_are_counted_by_pixels_and_shown(tmp_path: Path, monkeypatch: py
     assert "wall 50.0%" in capsys.readouterr().out
 
 
+def test_a_still_image_is_shown_from_all_around(
+    scene: Path, engine_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERCEPTION_ENGINES", str(engine_store))
+    assert replay(scene, tmp_path, "--pipeline", "view_synthesis_pipeline", "--frames", "4") == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["frames"] >= 4 and report["counts"]["failed"] == 0
+    assert cv2.imread(report["picture"]).shape == (120, 3 * 160, 3)
+    sheet = cv2.imread(report["sheet"])
+    assert sheet.shape == (4 * 60, 6 * 80, 3)
+    tiles = [sheet[y : y + 60, x : x + 80].astype(int) for y in range(0, 240, 60) for x in range(0, 480, 80)]
+    apart = [np.abs(tiles[0] - tile).mean() for tile in tiles]
+    assert all(apart[1:]) and apart[12] > max(apart[1], apart[23]), "it goes away and comes back"
+    if "animation" in report:
+        assert Path(report["animation"]).read_bytes().startswith(b"GIF89a")
+
+
 def test_missing_engine_is_told_with_the_command(
     scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
