@@ -101,14 +101,9 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _parts(args: argparse.Namespace) -> list[str]:
-    """The parts of the model, each of which is an engine; [""] for most. Of what is built that is known without it."""
-    from perception.engines import built_parts
+    from perception.engines import part_names
 
-    if names := built_parts(args.model, getattr(args, "directory", None)):
-        return names
-    from perception.engines.source import open_source
-
-    return [part.name for part in open_source(args.model, args.size).config.parts] or [""]
+    return part_names(args.model, args.size, getattr(args, "directory", None))
 
 
 def _build(args: argparse.Namespace) -> int:

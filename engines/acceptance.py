@@ -14,8 +14,8 @@ from perception.engines.runtimes import Frame, Session
 from perception.tasks import get_task
 from perception.tasks.config import ModelConfig
 
-Predict = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""uint8 image of shape (1, height, width, 3) to outputs by name; an engine's `run`."""
+Predict = Callable[[Frame], Mapping[str, np.ndarray]]
+"""uint8 image of shape (1, height, width, 3), or all inputs by name, to outputs by name; an engine's `run`."""
 
 
 class Judge(Protocol):

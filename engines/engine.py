@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,7 +44,11 @@ class Engine:
         self.trained = bool(record.config.weights) or record.model.endswith(".onnx")
         """Whether what it says means something: a registered model may be without weights, an ONNX file has its own."""
         self._session: Session | None = session
-        self._accepted = {tensor.name: (tensor.shape, tensor.dtype) for tensor in record.config.inputs}
+
+    @property
+    def parts(self) -> tuple[Engine, ...]:
+        """The engines that it consists of: itself."""
+        return (self,)
 
     def run(self, frame: Frame) -> dict[str, np.ndarray]:
         """Run the network once.
@@ -61,13 +66,17 @@ class Engine:
         """
         if self._session is None:
             raise EngineError(f"engine {self.config.name!r} is closed; load it again")
-        given = {name: (array.shape, array.dtype.name) for name, array in by_name(frame).items()}
-        if given != self._accepted:
-            raise EngineError(
-                f"engine {self.config.name!r} was given {_words(given)}; accepted is {_words(self._accepted)}, images "
-                "as perception.tasks.image.preprocess makes them"
-            )
+        self._check(frame)
         return self._session.run(frame)
+
+    def _check(self, frame: Frame) -> None:
+        accepted = {tensor.name: (tensor.shape, tensor.dtype) for tensor in self.config.inputs}
+        given = {name: (array.shape, array.dtype.name) for name, array in by_name(frame).items()}
+        if given != accepted:
+            raise EngineError(
+                f"engine {self.config.name!r} was given {_words(given)}; accepted is {_words(accepted)}, images as "
+                "perception.tasks.image.preprocess makes them"
+            )
 
     def close(self) -> None:
         """Free everything. A second call does nothing."""
@@ -82,6 +91,45 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class WholeEngine(Engine):
+    """The engines of all parts of a network as one, which runs them in turn: what harnesses take, that look at a frame
+    once."""
+
+    def __init__(self, parts: Sequence[Engine]) -> None:
+        self._parts = tuple(parts)
+        configs = [part.config for part in parts]
+        outputs = {tensor.name: tensor for config in configs for tensor in config.outputs}
+        inputs = {tensor.name: tensor for config in configs for tensor in config.more_inputs}
+        self.config = configs[0].replace(
+            part="",
+            sees=any(config.sees for config in configs),
+            more_inputs=tuple(tensor for name, tensor in inputs.items() if name not in outputs),
+            outputs=tuple(outputs.values()),
+        )
+        told = {name: list(dict.fromkeys(part.info[name] for part in parts)) for name in parts[0].info}
+        self.info = {name: " and ".join(values) for name, values in told.items()} | {"model": self.config.name}
+        self.chosen = all(part.chosen for part in parts)
+        self.trained = all(part.trained for part in parts)
+
+    @property
+    def parts(self) -> tuple[Engine, ...]:
+        """Those of the parts, in turn."""
+        return self._parts
+
+    def run(self, frame: Frame) -> dict[str, np.ndarray]:
+        """See `Engine.run`; all outputs of all parts."""
+        self._check(frame)
+        known = dict(by_name(frame))
+        for part in self._parts:
+            known |= part.run({tensor.name: known[tensor.name] for tensor in part.config.inputs})
+        return {tensor.name: known[tensor.name] for tensor in self.config.outputs}
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        for part in self._parts:
+            part.close()
 
 
 def _words(tensors: Mapping[str, tuple[tuple[int, ...], str]]) -> str:
@@ -136,6 +184,19 @@ def load(
     except EngineError as error:
         raise EngineError(f"{error}: {command}") from error
     return Engine(record, session, threads, time.perf_counter() - start)
+
+
+def load_whole(
+    model: str, target: str = "auto", precision: str = "auto", threads: int = 0, directory: Path | None = None
+) -> Engine:
+    """`load`, and of a network that has parts the engines of all of them as one."""
+    names = built_parts(model, directory)
+    if len(names) < 2:
+        return load(model, target, precision, threads, directory, part=names[0] if names else "")
+    with ExitStack() as stack:
+        parts = [stack.enter_context(load(model, target, precision, threads, directory, part=name)) for name in names]
+        stack.pop_all()
+    return WholeEngine(parts)
 
 
 def built_parts(model: str, directory: Path | None = None) -> list[str]:

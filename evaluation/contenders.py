@@ -15,6 +15,7 @@ from perception.engines.key import DESCRIPTIONS
 from perception.engines.runtimes import PRECISIONS, RUNTIMES, Progress, get_runtime
 from perception.engines.store import Record, Store
 from perception.evaluation.judge import find_judge
+from perception.tasks import typical_inputs
 from perception.tasks.config import WEIGHTS_SUFFIX
 
 REFERENCES = (("torch", "fp32"), ("onnxruntime", "fp32"))
@@ -93,33 +94,44 @@ def obtain(contender: Contender, directory: Path, threads: int, progress: Progre
         engine = _load(what, threads, where)
     except EngineError as error:
         progress(f"building, because {error}")
-        engines.build(*what, directory=where, judge=find_judge if is_choice else None, progress=progress)
-        engine = engines.load(*what, threads, where)
+        judge = find_judge if is_choice else None
+        for part in engines.part_names(contender.model, directory=where):
+            engines.build(*what, directory=where, judge=judge, part=part, progress=progress)
+        engine = engines.load_whole(*what, threads, where)
     if not engine.trained:
         engine.close()
         raise EngineError(f"{contender.model} has no weights yet, so there is nothing to measure; train it first")
-    engine.run(np.zeros((1, *engine.config.input_size, 3), np.uint8))
+    image = np.zeros((1, *engine.config.input_size, 3), np.uint8)
+    engine.run({"image": image} | (typical_inputs(engine.config, 0) if engine.config.more_inputs else {}))
     return engine
 
 
 def _load(what: tuple[str, str, str], threads: int, directory: Path | None) -> Engine:
     """From the robot's own store, else from `directory`."""
     try:
-        return engines.load(*what, threads)
+        return engines.load_whole(*what, threads)
     except EngineError:
         if directory is None:
             raise
-        return engines.load(*what, threads, directory)
+        return engines.load_whole(*what, threads, directory)
 
 
 def facts(engine: Engine, directory: Path) -> dict[str, Any]:
     """What results are bound to and reports print: `engine.info`, the whole `key`, `identity` (SHA-256 of the weights
-    or model file) and `bytes`, the size of the compiled engine; None where no store has it any more.
+    or model file) and `bytes`, the size of the compiled engine, or of those of all parts; None where no store has it
+    any more.
     """
     known: dict[str, Any] = dict(engine.info) | {"identity": engine.config.weights_sha256, "bytes": None}
-    for store in (Store(), Store(directory)):
-        for record in store.records().values():
-            if isinstance(record, Record) and record.short_key == engine.info["key"]:
-                size = (store.directory / record.plan).stat().st_size
-                return known | {"key": record.key.digest(), "identity": record.key.source, "bytes": size}
-    return known
+    stored = [
+        (record, (store.directory / record.plan).stat().st_size)
+        for part in engine.parts
+        for store in (Store(), Store(directory))
+        for record in store.records().values()
+        if isinstance(record, Record) and record.short_key == part.info["key"]
+    ]
+    found = {record.short_key: (record, size) for record, size in reversed(stored)}
+    if len(found) < len(engine.parts):
+        return known
+    records, sizes = zip(*(found[part.info["key"]] for part in engine.parts), strict=True)
+    key = " ".join(record.key.digest() for record in records)
+    return known | {"key": key, "identity": records[0].key.source, "bytes": sum(sizes)}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from perception.engines.acceptance import Predict
+from perception.engines.runtimes import Frame as Inputs
 from perception.evaluation.assessment import Assessment, Estimate, Sample
 from perception.evaluation.frames import Dataset, Frame
 from perception.evaluation.results import ResultLog, Row
@@ -26,10 +27,10 @@ def network(
     """An engine as an `Estimate`; only its `run` is timed."""
     seconds = math.nan
 
-    def timed(image: np.ndarray) -> Mapping[str, np.ndarray]:
+    def timed(inputs: Inputs) -> Mapping[str, np.ndarray]:
         nonlocal seconds
         start = clock()
-        outputs = predict(image)
+        outputs = predict(inputs)
         seconds = clock() - start
         return outputs
 

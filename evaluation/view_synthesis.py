@@ -1,7 +1,8 @@
 """Novel views against true ones: PSNR, SSIM, where objects are, what was seen before, depth, and how they are told.
 
 A model for depth is measured as what its depth makes of the image by warping; and so is the true depth, in place of a
-floor: it is what a model of novel views has to beat.
+floor: it is what a model of novel views has to beat. What such a model is told beside the image is what a robot would
+know: nothing, the depth that a model finds, or that of a sensor.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from perception.engines.acceptance import Predict
 from perception.evaluation.assessment import Assessment, Estimate, Floor, Progress, Sample
+from perception.evaluation.contenders import Contender, obtain
 from perception.evaluation.depth import predict_depth
 from perception.evaluation.frames import Dataset, RGBDFrame, ViewFrame
 from perception.evaluation.results import Row, half_interval, image_differences, mean, measured_by_both
@@ -25,8 +27,10 @@ from perception.evaluation.views import ViewDataset
 from perception.tasks.config import ModelConfig
 from perception.tasks.depth import colorize
 from perception.tasks.enhancement_metrics import psnr, ssim
+from perception.tasks.geometry import Fit
+from perception.tasks.image import Image, preprocess
 from perception.tasks.poses import angle_of, distance_of
-from perception.tasks.view_synthesis import View
+from perception.tasks.view_synthesis import View, parse, source_inputs, target_inputs
 from perception.tasks.view_synthesis_metrics import (
     CONTRAST,
     FEWEST,
@@ -40,12 +44,34 @@ from perception.tasks.warping import warp
 
 BANDS = (0.0, 10.0, 20.0, 30.0, 60.0, 180.0)
 """Degrees from the input, between which views are told apart."""
+TRUE = "true"
+"""In place of a model's name: what is true."""
 
 
 def warped(frame: ViewFrame, depth: np.ndarray) -> View:
     """The view that a depth of the input makes, with the true mask of its objects, where that is known."""
     objects = None if frame.mask is None else frame.mask > 0
     return warp(frame.rgb, depth, frame.camera, frame.target_camera, frame.pose, objects)
+
+
+def predict_view(
+    predict: Predict,
+    config: ModelConfig,
+    frame: ViewFrame,
+    depth: np.ndarray | None = None,
+    instances: np.ndarray | None = None,
+) -> View:
+    """The view that a network for novel views makes of a frame's image, by the same steps as the node takes.
+
+    Args:
+        depth, instances: what it is told of the image, see `source_inputs`.
+    """
+    image = Image(frame.rgb, "rgb8")
+    inputs = {"image": preprocess(image, config, Fit.of(image.size, config))}
+    inputs |= source_inputs(config, frame.camera, depth, instances)
+    inputs |= target_inputs(config, frame.target_camera, frame.pose)
+    size = frame.target_camera.height, frame.target_camera.width
+    return parse(predict(inputs), Fit.of(size, config), config)
 
 
 def true_view(frame: ViewFrame) -> View:
@@ -65,6 +91,14 @@ class ViewAssessment(Assessment[ViewFrame, View]):
 
     within: float = BANDS[3]
     """Degrees from the input within which views count in the figures; the others are told by themselves."""
+    depth: str = ""
+    """What models of novel views are told of the input's depth: nothing, `TRUE`, or what this model for depth finds."""
+    instances: bool = False
+    """Whether they are told which of the input's pixels show which object."""
+    key: str = ""
+    """Of the engine of the model for depth."""
+    find_depth: Callable[[ViewFrame], np.ndarray | None] | None = field(default=None, compare=False, repr=False)
+    """That model at work."""
 
     title: ClassVar[str] = "Novel views"
     metric: ClassVar[str] = "PSNR"
@@ -82,37 +116,63 @@ class ViewAssessment(Assessment[ViewFrame, View]):
             metavar="DEGREES",
             help="views that are turned by more do not count in the figures (default: %(default)g)",
         )
+        parser.add_argument(
+            "--told-depth",
+            default="",
+            metavar="MODEL",
+            help=f"models of novel views are told the depth that this model finds, or that is {TRUE} (default: none)",
+        )
+        parser.add_argument(
+            "--told-instances", action="store_true", help="models of novel views are told the true mask of objects"
+        )
 
     @classmethod
     def from_arguments(cls, args: argparse.Namespace) -> ViewAssessment:
         """See `Assessment`."""
         if not args.within > 0:
             raise ValueError(f"--within {args.within:g} leaves no view to count; give degrees, such as 30")
-        return cls(args.within)
+        told = args.within, args.told_depth, args.told_instances
+        if not args.told_depth or args.told_depth == TRUE:
+            return cls(*told)
+        engine = obtain(Contender(args.told_depth), args.out / "engines", args.threads, print)
+        if engine.config.task != "depth":
+            raise ValueError(f"--told-depth {args.told_depth} is for {engine.config.task}; name a model for depth")
+        find = lambda frame: predict_depth(engine.run, engine.config, _seen(frame)).metres  # noqa: E731
+        return cls(*told, engine.info["key"], find)
 
     def options(self) -> dict[str, Any]:
         """See `Assessment`."""
-        return asdict(self)
+        return {"within": self.within, "depth": self.depth, "instances": self.instances, "key": self.key}
 
     def inference(self, predict: Predict, config: ModelConfig, dataset: Dataset[Any]) -> Callable[[ViewFrame], View]:
         """See `Assessment`."""
-        if config.task != "depth":
-            raise ValueError(
-                f"{config.name} is for {config.task}; so far views are measured that depth makes by warping"
-            )
+        if config.task == "depth":
+            return lambda frame: warped(frame, predict_depth(predict, config, _seen(frame)).metres)
+        taken = {tensor.name for tensor in config.more_inputs}
+        if self.instances and "instances" not in taken:
+            raise ValueError(f"{config.name} takes no mask of objects; leave out --told-instances")
+        find = self.find_depth or (lambda frame: frame.depth if self.depth else None)
 
         def infer(frame: ViewFrame) -> View:
-            seen = RGBDFrame(frame.rgb, None, frame.camera, name=frame.name)
-            return warped(frame, predict_depth(predict, config, seen).metres)
+            return predict_view(predict, config, frame, find(frame), frame.mask if self.instances else None)
 
         return infer
 
     def remarks(self, config: ModelConfig, dataset: Dataset[Any]) -> list[str]:
         """See `Assessment`."""
-        said = ["views made from its depth by warping"] if config.task == "depth" else []
+        said = [self._told(config)]
         if isinstance(dataset, ViewDataset) and not dataset.metric:
             said.append("nobody knows how long a unit of these scenes is, so that metres do not fit them")
         return said
+
+    def _told(self, config: ModelConfig) -> str:
+        if config.task == "depth":
+            return "views made from its depth by warping"
+        depth = "the true depth" if self.depth == TRUE else f"the depth that {self.depth} finds"
+        told = [depth] if self.depth else []
+        told += ["the true mask of objects"] if self.instances else []
+        beside = " and ".join(told)
+        return f"told {beside or 'nothing'} beside the image; milliseconds are those of field and view together"
 
     def measure(
         self,
@@ -272,6 +332,10 @@ class ViewAssessment(Assessment[ViewFrame, View]):
         frame, view = sample.frame, sample.result
         images = [np.ascontiguousarray(image[..., ::-1]) for image in (frame.rgb, frame.target, view.image)]
         return [*images, colorize(view.depth)]
+
+
+def _seen(frame: ViewFrame) -> RGBDFrame:
+    return RGBDFrame(frame.rgb, None, frame.camera, name=frame.name)
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[float]]:

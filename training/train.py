@@ -23,6 +23,7 @@ from torch import nn
 from tqdm import tqdm
 
 from perception.engines.acceptance import Predict
+from perception.engines.runtimes import Frame, by_name
 from perception.engines.store import write_atomically
 from perception.models import model_config
 from perception.tasks.config import ModelConfig
@@ -182,9 +183,10 @@ def torch_predict(model: nn.Module, config: ModelConfig) -> Predict:
     """The float32 definition behind the interface of an engine."""
     normalize = Normalize(config)
 
-    def predict(image: np.ndarray) -> Mapping[str, np.ndarray]:
+    def predict(frame: Frame) -> Mapping[str, np.ndarray]:
+        image, *more = (torch.from_numpy(by_name(frame)[tensor.name]) for tensor in config.inputs)
         with torch.inference_mode():
-            outputs = model(normalize(to_unit(torch.from_numpy(image).permute(0, 3, 1, 2))))
+            outputs = model(normalize(to_unit(image.permute(0, 3, 1, 2))), *more)
         tensors = outputs if isinstance(outputs, tuple) else (outputs,)
         return {output.name: tensor.numpy() for output, tensor in zip(config.outputs, tensors, strict=True)}
 

@@ -10,7 +10,7 @@ import pytest
 from parted import CONFIG, SIZE, parted_graph
 
 from perception.cli.main import main
-from perception.engines import EngineError, build, built_parts, load
+from perception.engines import EngineError, build, built_parts, load, load_whole, part_names
 from perception.engines.graph import to_bytes, with_outputs
 from perception.engines.precision import to_fp16
 from perception.engines.source import complete, open_source
@@ -72,6 +72,25 @@ def test_parts_are_built_loaded_and_run_one_by_one(
             field.run(IMAGE)
     with pytest.raises(EngineError, match="no engine for"):
         load(model, target, directory=directory)
+
+
+def test_a_harness_runs_all_parts_as_one(model: str, frames: Path, directory: Path) -> None:
+    assert part_names(model, directory=directory) == ["field", "view"]
+    for part, precision in (("field", "fp32"), ("view", "fp16")):
+        build(model, "onnxruntime", precision, directory=directory, frames=frames, part=part)
+    given = {"image": IMAGE, **typical_inputs(CONFIG, 3)}
+    with load_whole(model, directory=directory) as whole:
+        assert whole.config == CONFIG and [part.config.part for part in whole.parts] == ["field", "view"]
+        assert whole.info["model"] == "parted" and whole.info["precision"] == "fp32 and fp16" and whole.trained
+        found = whole.run(given)
+        assert list(found) == ["planes", "lines", "view", "depth"]
+        np.testing.assert_allclose(found["view"][0, :, 5, 7], COLOR, atol=2e-3)
+        with pytest.raises(EngineError, match="'parted' was given image uint8.*accepted is image uint8 of .* pose"):
+            whole.run(IMAGE)
+    with pytest.raises(EngineError, match="engine 'parted' is closed"):
+        whole.run(given)
+    with pytest.raises(EngineError, match="no engine for"):
+        load_whole(model, "openvino", directory=directory)
 
 
 def test_without_convolutions_there_is_no_int8(model: str, frames: Path, directory: Path) -> None:

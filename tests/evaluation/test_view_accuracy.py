@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from perception.engines.acceptance import Predict
+from perception.engines.runtimes import Frame, by_name
 from perception.evaluation.assessment import Sample, find_assessment
 from perception.evaluation.frames import ViewFrame
 from perception.evaluation.harness import network, run
@@ -21,7 +22,7 @@ from perception.evaluation.results import ResultLog
 from perception.evaluation.sheet import draw_sheet
 from perception.evaluation.view_synthesis import ViewAssessment, true_view
 from perception.evaluation.views import ViewDataset
-from perception.tasks.config import ModelConfig, Output
+from perception.tasks.config import Input, ModelConfig, Output
 from perception.tasks.geometry import Camera
 from perception.tasks.poses import pose_of, translated
 from perception.tasks.view_synthesis import View
@@ -33,6 +34,18 @@ CONFIG = ModelConfig(
     input_size=(48, 64),
     outputs=(Output("depth", (1, 1, 48, 64), "m"),),
     focal=(60 / 64, 60 / 48),
+)
+SHOWS = ModelConfig(
+    name="shows",
+    task="view_synthesis",
+    input_size=(48, 64),
+    outputs=(Output("view", (1, 3, 48, 64), "intensity"), Output("depth", (1, 1, 48, 64), "m")),
+    more_inputs=(
+        Input("camera", (1, 5), ""),
+        Input("seen_depth", (1, 1, 48, 64), "m"),
+        Input("pose", (1, 4, 4), "m"),
+        Input("target", (1, 4), ""),
+    ),
 )
 POSES = (
     translated((0.1, 0, 0)),
@@ -123,6 +136,31 @@ def test_a_model_for_depth_is_measured_by_the_views_it_makes(tmp_path: Path) -> 
     assert assessment.caption(all_rows[0][0]).startswith("0 deg 0.10 m  PSNR ")
 
 
+def test_a_model_of_views_is_told_what_a_robot_knows() -> None:
+    """And its view is stretched to that of the target camera."""
+    given: list[Mapping[str, np.ndarray]] = []
+
+    def predict(frame: Frame) -> Mapping[str, np.ndarray]:
+        given.append(by_name(frame))
+        target = wall[0].target.transpose(2, 0, 1)[None] / np.float32(255)
+        return {"view": target, "depth": np.full((1, 1, 48, 64), 2, np.float32)}
+
+    wall = Wall()
+    for assessment, metres in (
+        (ViewAssessment(), 0),
+        (ViewAssessment(depth="true"), 2),
+        (ViewAssessment(depth="deep", find_depth=lambda frame: np.full((48, 64), 3.0)), 3),
+    ):
+        [row] = assessment.rows(predict, SHOWS, wall, [wall[0]])
+        assert row["metrics"]["PSNR"] > 60 and row["metrics"]["REL"] < 0.01 and math.isnan(row["metrics"]["IoU"])
+        told = given.pop()
+        assert told["camera"].tolist() == [[60 / 64, 60 / 48, 0.5, 0.5, pytest.approx(metres)]]
+        np.testing.assert_allclose(told["seen_depth"], np.full((1, 1, 48, 64), metres), rtol=1e-6)
+        np.testing.assert_array_equal(told["image"][0], wall[0].rgb)
+        np.testing.assert_allclose(told["pose"][0], POSES[0], rtol=1e-6)
+        assert told["target"].tolist() == [[60 / 64, 60 / 48, 0.5, 0.5]]
+
+
 def test_the_true_depth_is_what_a_model_has_to_beat(tmp_path: Path) -> None:
     assessment, wall = ViewAssessment(), Wall()
     floor = assessment.floor(wall, tmp_path, iter)
@@ -147,8 +185,11 @@ def test_remarks_say_where_views_come_from_and_what_nobody_knows() -> None:
     assert ViewAssessment().remarks(CONFIG, wall) == ["views made from its depth by warping"]
     wall.metric = False
     assert "unit of these scenes" in ViewAssessment().remarks(CONFIG, wall)[1]
-    with pytest.raises(ValueError, match="deep is for view_synthesis; so far"):
-        ViewAssessment().inference(says(1), CONFIG.replace(task="view_synthesis"), wall)
+    blind, told = ViewAssessment(), ViewAssessment(depth="deep", instances=True)
+    assert blind.remarks(SHOWS, wall)[0].startswith("told nothing beside the image;")
+    assert told.remarks(SHOWS, wall)[0].startswith("told the depth that deep finds and the true mask of objects beside")
+    with pytest.raises(ValueError, match="shows takes no mask of objects; leave out --told-instances"):
+        told.inference(says(1), SHOWS, wall)
 
 
 def test_a_view_of_another_size_is_broken() -> None:
