@@ -25,9 +25,10 @@ from perception.models.registry import register_model
 from perception.models.rendering import (
     FREQUENCIES,
     BoxSpace,
-    PixelGrid,
+    Canvas,
+    Drawing,
+    Rays,
     Refiner,
-    Rendered,
     Renderer,
     Size,
     ViewSpace,
@@ -189,6 +190,8 @@ class Shape:
     relu: bool = False
     """Whether negative values are simply zero between them."""
     samples: int = 48
+    looks: int = 0
+    """Samples of a ray whose colour counts; 0: all. See `Renderer`."""
     near: float = 0.0
     far: float = 1.5
     """Where rays begin and end, metres of depth (or of what unit poses have)."""
@@ -233,10 +236,10 @@ class NViST(nn.Module):
         self.decoder = Decoder(shape.heads, shape.decoder_depth, self.encoder.tokens, shape.grid, shape.piece, channels)
         values = 3 + shape.mask + (FEATURES if shape.refines else 0)
         activation = nn.ReLU if shape.relu else nn.GELU
-        self.renderer = Renderer(shape.space(), shape.density, shape.color, shape.width, values, activation)
-        self.pixels = PixelGrid((size[0] // shape.stride, size[1] // shape.stride))
+        channels_of = shape.density, shape.color, shape.width, values
+        self.renderer = Renderer(shape.space(), *channels_of, activation, shape.looks)
+        self.canvas = Canvas(size, shape.stride)
         self.refiner = Refiner(values) if shape.refines else None
-        self.all_pixels = PixelGrid(size)
         self.mean: torch.Tensor
         self.std: torch.Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
@@ -274,44 +277,38 @@ class NViST(nn.Module):
         seen = self.encoder(x, torch.cat(told, 1) if told else None)
         return self.decoder(seen, torch.cat([camera[:, 4:], camera[:, 1:2]], 1))
 
-    def render(
-        self, planes: torch.Tensor, lines: torch.Tensor, camera: torch.Tensor, pose: torch.Tensor, target: torch.Tensor
-    ) -> Rendered:
-        """What the rays of a camera meet that stands at `pose` (N, 4, 4) in the input camera's frame and has the lens
-        `target` (N, 4): the first four numbers of a `camera`."""
-        return self.renderer(planes, lines, self.pixels(pose, target), camera)
+    def draw(self, canvas: Canvas, *given: torch.Tensor) -> Drawing:
+        """A view on a canvas of a camera that stands at `pose` (N, 4, 4) in the input camera's frame and has the lens
+        `target` (N, 4): the first four numbers of a `camera`.
+
+        Args:
+            given: the image as `field` takes it if the view is refined; then planes, lines, camera, pose and target.
+        """
+        *image, planes, lines, camera, pose, target = given
+        rendered = self.renderer(planes, lines, canvas.cast(pose, target), camera)
+        values, depth = canvas.enlarge(rendered.values), canvas.enlarge(rendered.depth)
+        view = values[:, :3]
+        if self.refiner is not None:
+            rays = canvas.pixels(pose, target)
+            pixels = self.pixels_along(rays, image[0], depth.flatten(2), camera).unflatten(2, canvas.size)
+            view = self.refiner(values, pixels)
+        return Drawing(view, values, depth, rendered)
 
     def view(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The view (N, 3, H, W) in [0, 1], depth (N, 1, H, W) in metres, and the mask (N, 1, H, W), if it has one.
 
         Args:
-            given: the image as `field` takes it if the view is refined; then what `render` takes.
+            given: see `draw`.
         """
-        *image, planes, lines, camera, pose, target = given
-        rendered = self.render(planes, lines, camera, pose, target)
-        values, depth = self.enlarge(rendered.values), self.enlarge(rendered.depth)
-        view = values[:, :3]
-        if self.refiner is not None:
-            view = self.refiner(values, self.pixels_of(image[0], depth, camera, pose, target))
-            view = view if self.training else view.clamp(0, 1)
+        view, values, depth, _ = self.draw(self.canvas, *given)
+        view = view.clamp(0, 1) if self.refiner is not None and not self.training else view
         return (view, depth, values[:, 3:4]) if self.shape.mask else (view, depth)
 
-    def enlarge(self, values: torch.Tensor) -> torch.Tensor:
-        """Values (N, V, R) of rays as an image (N, V, H, W)."""
-        values = values.unflatten(2, (self.size[0] // self.shape.stride, self.size[1] // self.shape.stride))
-        if self.shape.stride == 1:
-            return values
-        return F.interpolate(values, scale_factor=float(self.shape.stride), mode="bilinear", align_corners=False)
-
-    def pixels_of(
-        self, x: torch.Tensor, depth: torch.Tensor, camera: torch.Tensor, pose: torch.Tensor, target: torch.Tensor
-    ) -> torch.Tensor:
-        """The input's pixels, (N, 3, H, W) in [0, 1], that show what a view of this depth shows."""
-        rays = self.all_pixels(pose, target)
-        points = rays.points(depth.flatten(2).transpose(1, 2))
+    def pixels_along(self, rays: Rays, x: torch.Tensor, depth: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
+        """The input's pixels, (N, 3, R) in [0, 1], that show what rays meet at this depth (N, 1, R)."""
+        points = rays.points(depth.transpose(1, 2))
         where = torch.stack(project(points, 1 / points.z.clamp(min=NEAREST), camera), -1)
-        found = F.grid_sample(x * self.std + self.mean, where, padding_mode="border", align_corners=False)
-        return found[..., 0].unflatten(2, self.size)
+        return F.grid_sample(x * self.std + self.mean, where, padding_mode="border", align_corners=False)[..., 0]
 
     def forward(self, x: torch.Tensor, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """A field and a view of it, all that both give: planes, lines, view, depth and mask.
@@ -344,7 +341,7 @@ def _configure(config: ModelConfig, shape: Shape) -> ModelConfig:
     )
 
 
-def _register(name: str, size: Size, shape: Shape) -> None:
+def _register(name: str, size: Size, shape: Shape, listed: bool = False) -> None:
     """Register a network; its builder takes, beside its size, fields of `Shape`."""
     config = ModelConfig(
         name=name, task="view_synthesis", input_size=size, outputs=(), mean=IMAGENET_MEAN, std=IMAGENET_STD,
@@ -357,7 +354,7 @@ def _register(name: str, size: Size, shape: Shape) -> None:
     def build(input_size: Size = size, **options: Any) -> NViST:
         return NViST(input_size, dataclasses.replace(shape, **options))
 
-    register_model(config, configure, sized=True, listed=False)(build)
+    register_model(config, configure, sized=True, listed=listed)(build)
 
 
 _register("nvist", (160, 90), Shape())
@@ -377,10 +374,12 @@ _register(
         width=32,
         relu=True,
         samples=32,
-        near=0.3,
+        looks=8,
+        near=0.5,
         far=10.0,
         margin=1.25,
         stride=2,
         refines=True,
     ),
+    listed=True,
 )

@@ -72,6 +72,26 @@ class PixelGrid(nn.Module):
         return Rays(pose[:, None, :3, 3], ahead @ pose[:, :3, :3].transpose(1, 2))
 
 
+class Canvas(nn.Module):
+    """Where a view is drawn: an image of (height, width), and one ray for every `stride` pixels of it along each axis.
+
+    The network's own is as large as its images; training draws on smaller ones, too.
+    """
+
+    def __init__(self, size: Size, stride: int) -> None:
+        super().__init__()
+        self.size, self.stride = size, stride
+        self.pixels = PixelGrid(size)
+        self.cast = PixelGrid((size[0] // stride, size[1] // stride))
+
+    def enlarge(self, values: torch.Tensor) -> torch.Tensor:
+        """Values (N, V, R) of the rays as an image (N, V, H, W)."""
+        values = values.unflatten(2, (self.size[0] // self.stride, self.size[1] // self.stride))
+        if self.stride == 1:
+            return values
+        return F.interpolate(values, scale_factor=float(self.stride), mode="bilinear", align_corners=False)
+
+
 class BoxSpace(nn.Module):
     """A cube around the middle of the scene, which is `distance` ahead of the input camera (NViST).
 
@@ -131,9 +151,9 @@ def grid_of(coordinates: Sequence[torch.Tensor], choice: torch.Tensor) -> torch.
     Sums of products take less time than putting tensors side by side.
 
     Args:
-        choice: (coordinates, 3, 1, 1, 2), ones and zeros.
+        choice: (coordinates, 3, 2), ones and zeros.
     """
-    chosen = [x[:, None, ..., None] * which for x, which in zip(coordinates, choice, strict=True)]
+    chosen = [x[:, None, ..., None] * which[:, None, None] for x, which in zip(coordinates, choice, strict=True)]
     return (chosen[0] + chosen[1] + chosen[2]).flatten(0, 1)
 
 
@@ -148,10 +168,22 @@ class Rendered(NamedTuple):
     """(N, R, S): the share of each sample in the ray."""
 
 
+class Drawing(NamedTuple):
+    """A view on a canvas."""
+
+    view: torch.Tensor
+    """(N, 3, H, W), about [0, 1]."""
+    values: torch.Tensor
+    """(N, V, H, W), those of the rays between them."""
+    depth: torch.Tensor
+    """(N, 1, H, W), metres."""
+    rendered: Rendered
+
+
 def choose(pairs: Sequence[tuple[int | None, int | None]]) -> torch.Tensor:
     """What `grid_of` takes to choose pairs of three coordinates; None: zero."""
     places = torch.tensor([[-1 if place is None else place for place in pair] for pair in pairs])
-    return (places == torch.arange(3)[:, None, None]).float()[:, :, None, None]
+    return (places == torch.arange(3)[:, None, None]).float()
 
 
 class Renderer(nn.Module):
@@ -161,6 +193,8 @@ class Renderer(nn.Module):
         width: channels between its layers.
         values: channels that it gives for a ray, three of them colour.
         activation: between its layers.
+        looks: how many samples of a ray are looked at for colour, those with the largest shares; 0: all. Most of a ray
+            is empty, or hidden, and colour takes most of the time.
 
     With 8 and 24 channels, a width of 64 and 3 values it has the published 10,755 parameters.
     """
@@ -173,11 +207,12 @@ class Renderer(nn.Module):
         width: int,
         values: int = 3,
         activation: type[nn.Module] = nn.GELU,
+        looks: int = 0,
     ) -> None:
         super().__init__()
         self.space = space
         self.activate = activation()
-        self.channels = density, color
+        self.channels, self.looks = (density, color), looks
         self.mix = nn.Conv2d(3 * color, width, 1)
         self.look = nn.Conv2d(width, width, 1)
         self.direct = nn.Conv2d(3 * (1 + 2 * FREQUENCIES), width, 1, bias=False)  # once a ray, not once a sample
@@ -199,12 +234,18 @@ class Renderer(nn.Module):
         """
         edges = self.edges()
         depths = (edges[1:] + edges[:-1]) / 2
-        density, color = self.look_up(planes, lines, self.space(rays.points(depths), camera))
+        (thick, color), (thick_lines, color_lines) = (field.split(self.channels, 2) for field in (planes, lines))
+        density = self.look_up(thick, thick_lines, self.space(rays.points(depths), camera)).sum((1, 2))
         lengths = rays.directions.square().sum(-1, keepdim=True).sqrt()
         weights = self.weigh(density, (edges[1:] - edges[:-1]) * lengths)
-        values = self.tell_values(color, rays.directions / lengths)
         depth = (weights @ depths[:, None]).transpose(1, 2)
-        return Rendered((values * weights[:, None]).sum(3), depth, weights)
+        shares, looked = weights, depths
+        if self.looks:
+            shares, places = weights.topk(self.looks, 2)
+            shares, looked = shares / shares.sum(2, keepdim=True), depths[places]
+        seen = self.look_up(color, color_lines, self.space(rays.points(looked), camera)).flatten(1, 2)
+        values = self.tell_values(seen, rays.directions / lengths)
+        return Rendered((values * shares[:, None]).sum(3), depth, weights)
 
     def edges(self) -> torch.Tensor:
         """Between samples, (S + 1,); in training somewhere else each time."""
@@ -214,16 +255,14 @@ class Renderer(nn.Module):
         share = torch.rand(len(edges) - 1, device=edges.device)
         return torch.cat([edges[:-1] + share * (edges[1:] - edges[:-1]), edges[-1:]])
 
-    def look_up(self, planes: torch.Tensor, lines: torch.Tensor, places: Points) -> tuple[torch.Tensor, torch.Tensor]:
-        """Density (N, R, S) and colour channels (N, 3 color, R, S) at places in a field: each plane's value times that
-        of the line across it, zero outside."""
-        grids = grid_of(places, self.across), grid_of(places, self.along)
-        fields = (field.flatten(0, 1).split(self.channels, 1) for field in (planes, lines))
-        density, color = (
-            F.grid_sample(plane, grids[0], align_corners=False) * F.grid_sample(line, grids[1], align_corners=False)
-            for plane, line in zip(*fields, strict=True)
+    def look_up(self, planes: torch.Tensor, lines: torch.Tensor, places: Points) -> torch.Tensor:
+        """Channels (N, 3, C, R, S) at places in a field: each plane's value times that of the line across it, zero
+        outside."""
+        across, along = (
+            F.grid_sample(field.flatten(0, 1), grid_of(places, choice), align_corners=False)
+            for field, choice in ((planes, self.across), (lines, self.along))
         )
-        return density.unflatten(0, (-1, 3)).sum((1, 2)), color.unflatten(0, (-1, 3)).flatten(1, 2)
+        return (across * along).unflatten(0, (-1, 3))
 
     def weigh(self, density: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Each sample's share in its ray, (N, R, S): what it holds back of the light that those before it let pass."""

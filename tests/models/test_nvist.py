@@ -20,13 +20,14 @@ from perception.engines.source import complete, open_source  # noqa: E402
 from perception.engines.trt_support import check_precisions  # noqa: E402
 from perception.models import count_macs, count_parameters, create_model, model_config  # noqa: E402
 from perception.models.nvist import NViST  # noqa: E402
-from perception.models.rendering import Refiner  # noqa: E402
+from perception.models.rendering import Canvas, Refiner  # noqa: E402
 from perception.tasks.geometry import Camera  # noqa: E402
 from perception.tasks.view_synthesis import lens_numbers, typical_inputs  # noqa: E402
 
 SIZE = (32, 32)
 SMALL = {
     "patch": 8, "heads": 1, "encoder_depth": 1, "decoder_depth": 2, "grid": 3, "piece": 2, "width": 8, "samples": 8,
+    "looks": 3,
 }  # fmt: skip
 EVERYTHING = {"depth": True, "instances": True, "mask": True}
 
@@ -136,10 +137,38 @@ def test_the_input_s_pixels_are_where_the_depth_says() -> None:
     image, depth = torch.randn(1, 3, *SIZE), torch.full((1, 1, *SIZE), 2.0)
     lens, pose = torch.from_numpy(lens_numbers(camera, 2.0)), torch.eye(4)[None]
     shown = image * model.std + model.mean
-    torch.testing.assert_close(model.pixels_of(image, depth, lens, pose, lens[:, :4]), shown, rtol=1e-3, atol=1e-3)
+
+    def seen() -> torch.Tensor:
+        rays = model.canvas.pixels(pose, lens[:, :4])
+        return model.pixels_along(rays, image, depth.flatten(2), lens).unflatten(2, SIZE)
+
+    torch.testing.assert_close(seen(), shown, rtol=1e-3, atol=1e-3)
     pose[0, 0, 3] = 4 * 2.0 / 32
-    moved = model.pixels_of(image, depth, lens, pose, lens[:, :4])
+    moved = seen()
     torch.testing.assert_close(moved[..., :-4], shown[..., 4:], rtol=1e-3, atol=1e-3)
+
+
+def test_a_window_of_a_view_is_the_view_of_a_smaller_camera() -> None:
+    """What training draws is what a robot sees of it."""
+    model, (image, camera, pose, target) = small(refines=False), inputs()
+    lens = target[0].tolist()
+    part = torch.tensor([[2 * lens[0], 2 * lens[1], 2 * lens[2] - 1, 2 * lens[3]]])  # top, right
+    with torch.no_grad():
+        field = model.field(image, camera)
+        whole = model.draw(model.canvas, *field, camera, pose, target)
+        window = model.draw(Canvas((16, 16), 2), *field, camera, pose, part)
+    rays = whole.rendered.values.unflatten(2, (16, 16))[..., :8, 8:].flatten(2)
+    torch.testing.assert_close(window.rendered.values, rays, rtol=1e-4, atol=1e-5)
+    assert window.view.shape == (1, 3, 16, 16)
+
+
+def test_colour_is_that_of_the_samples_that_count_most() -> None:
+    """All of them: as without a choice, but for the little that nearly empty rays lack."""
+    given = inputs(refines=False)
+    some, every, none = (small(refines=False, looks=looks)(*given) for looks in (3, 8, 0))
+    torch.testing.assert_close(every[2], none[2], rtol=0, atol=5e-3)
+    assert not torch.allclose(some[2], none[2], atol=1e-3) and torch.equal(some[3], none[3])
+    assert (some[2] - none[2]).abs().mean() < 0.05
 
 
 def test_a_refined_view_is_half_rendered_and_half_seen_at_first() -> None:

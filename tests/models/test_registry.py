@@ -16,7 +16,7 @@ from perception.engines import EngineError  # noqa: E402
 from perception.engines.export import ModelSource  # noqa: E402
 from perception.models import count_macs, count_parameters, create_model, list_models, model_config  # noqa: E402
 from perception.models.registry import WEIGHTS, load_weights, register_model  # noqa: E402
-from perception.tasks import get_task  # noqa: E402
+from perception.tasks import get_task, typical_inputs  # noqa: E402
 from perception.tasks.config import ModelConfig  # noqa: E402
 
 
@@ -29,7 +29,8 @@ def test_every_model_keeps_its_promises(name: str, monkeypatch: pytest.MonkeyPat
     assert config.licence
     model = create_model(name)
     assert not model.training
-    result = model.to("meta")(torch.rand(1, 3, *config.input_size, device="meta"))
+    shapes = [(1, 3, *config.input_size), *(tensor.shape for tensor in config.more_inputs)]
+    result = model.to("meta")(*(torch.rand(shape, device="meta") for shape in shapes))
     tensors = result if isinstance(result, tuple) else (result,)
     assert [tuple(tensor.shape) for tensor in tensors] == [output.shape for output in config.outputs]
     assert [str(tensor.dtype) for tensor in tensors] == [f"torch.{output.dtype}" for output in config.outputs]
@@ -40,11 +41,13 @@ def test_every_model_learns(name: str) -> None:
     """A gradient reaches every parameter that is not there for checkpoints alone."""
     side = 2 * max(32, model_config(name).size_divisor)
     model = create_model(name, pretrained=False, input_size=(side, side)).train()
-    result = model(torch.rand(2, 3, side, side))
+    config = model_config(name, (side, side))
+    more = typical_inputs(config, 0).values() if config.more_inputs else ()
+    result = model(torch.rand(2, 3, side, side), *(torch.from_numpy(given).repeat_interleave(2, 0) for given in more))
     for tensor in result if isinstance(result, tuple) else (result,):
         assert torch.isfinite(tensor).all()
         (tensor - 1).square().mean().backward(retain_graph=True)
-    missing = [key for key, parameter in model.named_parameters() if parameter.grad is None]
+    missing = [key for key, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
     assert not [key for key in missing if "unused" not in key]
 
 
