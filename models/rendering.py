@@ -186,6 +186,17 @@ def choose(pairs: Sequence[tuple[int | None, int | None]]) -> torch.Tensor:
     return (places == torch.arange(3)[:, None, None]).float()
 
 
+def largest(weights: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Shares, 1 in sum, and places (N, R, count) of the samples with the largest weights (N, R, S > count).
+
+    Each counts for what it has more than the first that is left out: so rounding, which may choose another of two that
+    are nearly equal, does not matter.
+    """
+    most, places = weights.topk(count + 1, 2)
+    more = most[..., :-1] - most[..., -1:]
+    return more / more.sum(2, keepdim=True).clamp(min=1e-4), places[..., :-1]
+
+
 class Renderer(nn.Module):
     """Looks a field up along rays, and sums what it says: density in `density` channels, the others are colour.
 
@@ -241,8 +252,8 @@ class Renderer(nn.Module):
         depth = (weights @ depths[:, None]).transpose(1, 2)
         shares, looked = weights, depths
         if self.looks:
-            shares, places = weights.topk(self.looks, 2)
-            shares, looked = shares / shares.sum(2, keepdim=True), depths[places]
+            shares, places = largest(weights, self.looks)
+            looked = depths[places]
         seen = self.look_up(color, color_lines, self.space(rays.points(looked), camera)).flatten(1, 2)
         values = self.tell_values(seen, rays.directions / lengths)
         return Rendered((values * shares[:, None]).sum(3), depth, weights)

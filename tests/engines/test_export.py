@@ -29,6 +29,7 @@ EXPORTED: dict[str, dict[str, int]] = {
     "fastdepth_mobilenet_v2_pruned": {},
     "ffnet_22s_bcc_mobile_pre_down": {},
     "mobiledet_cpu": {},
+    "nvist_compact": {"encoder_depth": 1, "decoder_depth": 2},
     "ugdc_compact": {},
     "vit_small": {"depth": 2},
 }
