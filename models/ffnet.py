@@ -4,7 +4,9 @@ The head takes an encoder's features of four resolutions to common widths, adds 
 puts what it has at each resolution together at the finest, and tells the classes apart there. Published networks are
 named as in the paper: depth and family of the encoder (see `perception.models.resnet`); letters of stem, up head and
 segmentation head, after a d where the first stage has a stride, too; `mobile` where the head repeats pixels instead of
-interpolating; `pre_down` where a Gaussian halves the image first. Small ones stand on any registered encoder.
+interpolating; `pre_down` where a Gaussian halves the image first. Small ones of ours stand on any registered encoder,
+and tell four sub-pixels of the finest level apart: of CamVid's poles, two pixels wide, a mask that is told at a quarter
+of the resolution keeps an intersection over union of 0.48 at best, and one at half of it 0.84.
 """
 
 from __future__ import annotations
@@ -103,12 +105,17 @@ class UpHead(nn.Module):
 
 
 class SegHead(nn.Sequential):
-    """(N, C, H, W) to logits (N, classes, H, W)."""
+    """(N, C, H, W) to logits (N, classes, fine * H, fine * W)."""
 
-    def __init__(self, inputs: int, widths: Seg, classes: int) -> None:
+    def __init__(self, inputs: int, widths: Seg, classes: int, fine: int) -> None:
         width, kernel = widths
-        last = nn.Conv2d(width, classes, kernel, padding=kernel // 2)
-        super().__init__(nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True), last)
+        last = nn.Conv2d(width, classes * fine**2, kernel, padding=kernel // 2)
+        parts = [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True), last]
+        super().__init__(*parts, *([nn.PixelShuffle(fine)] if fine > 1 else []))
+        initialize(self)
+        with torch.no_grad():  # sub-pixels begin alike: what differs at random draws grids
+            for parameter in last.parameters():
+                parameter.copy_(parameter[:: fine**2].repeat_interleave(fine**2, 0))
 
 
 class FFNet(nn.Module):
@@ -120,30 +127,37 @@ class FFNet(nn.Module):
         classes: at most 255.
         smooth: see `UpHead`.
         pre_down: a Gaussian halves the image first.
+        fine: into how many sub-pixels a side the finest level's places are parted.
 
-    Shapes: (N, 3, H, W) as the encoder wants it normalised, to logits (N, classes, H / 4, W / 4) in training (H / 8 of
-    a deeper encoder, or with `pre_down`); in eval mode to the mask and its confidence, uint8 (N, H, W), as
-    `perception.tasks.segmentation` has them.
+    Shapes: (N, 3, H, W) as the encoder wants it normalised, to logits (N, classes, fine * H / 4, fine * W / 4) in
+    training (H / 8 of a deeper encoder, or with `pre_down`); in eval mode to the mask and its confidence, uint8
+    (N, H, W), as `perception.tasks.segmentation` has them.
     """
 
     def __init__(
-        self, encoder: nn.Module, up: str, seg: str, classes: int, smooth: bool = False, pre_down: bool = False
+        self,
+        encoder: nn.Module,
+        up: str,
+        seg: str,
+        classes: int,
+        smooth: bool = False,
+        pre_down: bool = False,
+        fine: int = 1,
     ) -> None:
         super().__init__()
         self.before = Gaussian() if pre_down else nn.Identity()
         self.encoder = encoder
         self.up = UpHead(encoder.channels[-LEVELS:], UP[up], smooth)  # type: ignore[index, arg-type]
-        self.seg = SegHead(sum(UP[up].outputs), SEG[seg], classes)
+        self.seg = SegHead(sum(UP[up].outputs), SEG[seg], classes, fine)
         initialize(self.up)
-        initialize(self.seg)
 
     @property
     def class_layers(self) -> list[nn.Module]:
         """What tells the classes apart, and means nothing to a network of other classes."""
-        return [self.seg[-1]]
+        return [self.seg[3]]
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Of the classes, at the finest level, in either mode."""
+        """Of the classes, in either mode."""
         return self.seg(self.up(self.encoder(self.before(x))[-LEVELS:]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
@@ -154,12 +168,13 @@ class FFNet(nn.Module):
 def classify(logits: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Mask and confidence, uint8 (N, *size), of logits (N, C, h, w).
 
-    Pixels are told apart at half of `size`, to which the logits are interpolated: at all of it, on a CPU, that would
-    take as long as a small network does. There the confidence is the softmax of the class that was chosen, so that it
-    is low along a border, whatever lies on either side.
+    Pixels are told apart at half of `size`, to which coarser logits are interpolated: at all of it, on a CPU, that
+    would take as long as a small network does. There the confidence is the softmax of the class that was chosen, so
+    that it is low along a border, whatever lies on either side.
     """
     height, width = size
-    fine = F.interpolate(logits, size=(height // 2, width // 2), mode="bilinear")
+    half = height // 2, width // 2
+    fine = logits if logits.shape[-2:] == half else F.interpolate(logits, size=half, mode="bilinear")
     mask = fine.argmax(1, keepdim=True).float()
     # The largest softmax, without computing the others.
     confidence = 1 / (fine - fine.amax(1, keepdim=True)).exp().sum(1, keepdim=True)
@@ -219,7 +234,7 @@ def _register_on(name: str, encoder: str, heads: tuple[str, str] = ("small", "sm
     entry = find_encoder(encoder)
 
     def build(labels: Sequence[str] = CITYSCAPES_LABELS) -> FFNet:
-        return FFNet(entry.build(), *heads, len(labels))
+        return FFNet(entry.build(), *heads, len(labels), fine=2)
 
     register_model(_config(name, (360, 480), entry.mean, entry.std), _configure)(build)
 
