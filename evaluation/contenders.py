@@ -102,7 +102,7 @@ def obtain(contender: Contender, directory: Path, threads: int, progress: Progre
         engine.close()
         raise EngineError(f"{contender.model} has no weights yet, so there is nothing to measure; train it first")
     image = np.zeros((1, *engine.config.input_size, 3), np.uint8)
-    engine.run({"image": image} | (typical_inputs(engine.config, 0) if engine.config.more_inputs else {}))
+    engine.run({"image": image} | typical_inputs(engine.config, 0) if engine.config.more_inputs else image)
     return engine
 
 

@@ -45,6 +45,10 @@ class Says:
 
     def close(self) -> None: ...
 
+    @property
+    def parts(self) -> tuple[Says, ...]:
+        return (self,)
+
     def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
         Says.runs += 1
         return {"depth": np.full((1, 1, 32, 32), self.metres, np.float32)}
@@ -58,8 +62,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         raise EngineError("tensorrt is not installed")
 
     monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "engines"))
-    monkeypatch.setattr(engines, "load", Says)
+    monkeypatch.setattr(engines, "load_whole", Says)
     monkeypatch.setattr(engines, "build", cannot_build, raising=False)
+    monkeypatch.setattr(engines, "part_names", lambda model, **_: [""])
     monkeypatch.setattr(command, "_cost", lambda model: (3_960_930, 736_700_000))
     writer = RGBDWriter(tmp_path / "set", Camera(64, 48, 60, 60, 31.5, 23.5), 30, "Apache-2.0", "test")
     for depth in (2.0, None, 4.0):
@@ -187,7 +192,7 @@ def test_detectors_are_compared(
     blocks = (f"<!-- results {task} -->\nkept\n<!-- /results {task} -->\n" for task in ("depth", "detection"))
     readme.write_text("".join(blocks))
     arguments = ["eval", "marks", "--data", boxes, "--out", str(tmp_path / "out"), "--readme", str(readme)]
-    monkeypatch.setattr(engines, "load", Marks)
+    monkeypatch.setattr(engines, "load_whole", Marks)
     assert main([*arguments, "--engine", "torch:fp32", "openvino:int8"]) == 0
     folder = tmp_path / "out" / "dogs-eval"
     first, second = json.loads((folder / "report.json").read_text())["entries"]
@@ -211,7 +216,7 @@ def test_models_need_data_of_their_task(
     pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra `eval`)")
     assert main(["eval", "says_two", "--data", boxes, "--out", str(tmp_path / "out")]) == 1
     assert "says_two is for depth, and dogs eval is for detection; name other data" in capsys.readouterr().err
-    monkeypatch.setattr(engines, "load", Marks)
+    monkeypatch.setattr(engines, "load_whole", Marks)
     assert main(["eval", "marks", "--data", data, "--out", str(tmp_path / "out")]) == 1
     assert "marks is for detection, and set is for depth" in capsys.readouterr().err
 
@@ -239,7 +244,7 @@ def load_of_two_tasks(model: str, *rest: Any) -> Says:
 def test_a_model_is_measured_in_the_dark_with_and_without_enhancement(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(engines, "load", load_of_two_tasks)
+    monkeypatch.setattr(engines, "load_whole", load_of_two_tasks)
     arguments = ["eval", "says_two", "--data", data, "--out", str(tmp_path / "out"), "--engine", "torch:fp32"]
     assert main([*arguments, "--darken", "0.1", "--enhance", "brightens"]) == 0
     folder = tmp_path / "out" / "set"
@@ -263,7 +268,7 @@ def test_a_model_is_measured_in_the_dark_with_and_without_enhancement(
 def test_real_pairs_ask_whether_a_model_still_finds_in_the_dark_what_it_found(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(engines, "load", load_of_two_tasks)
+    monkeypatch.setattr(engines, "load_whole", load_of_two_tasks)
     monkeypatch.setattr(command, "_task", lambda model: "depth")
     for kind in ("low", "high"):
         (tmp_path / "night" / "eval" / kind).mkdir(parents=True)

@@ -28,6 +28,7 @@ EXPORTED: dict[str, dict[str, int]] = {
     "fastdepth": {},
     "fastdepth_mobilenet_v2_pruned": {},
     "ffnet_22s_bcc_mobile_pre_down": {},
+    "ffnet_mobilenet_v2": {},
     "mobiledet_cpu": {},
     "nvist_compact": {"encoder_depth": 1, "decoder_depth": 2},
     "ugdc_compact": {},

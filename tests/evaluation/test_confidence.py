@@ -68,7 +68,7 @@ def test_labels_carry_chances_instead_of_scores(
 ) -> None:
     monkeypatch.setattr(Teacher, "config", BOXES)
     monkeypatch.setattr(Teacher, "run", staticmethod(halves))
-    monkeypatch.setattr(engines, "load", Teacher)
+    monkeypatch.setattr(engines, "load_whole", Teacher)
     photograph(tmp_path / "photos/1.png", 128, 48)
     command = ["label", str(tmp_path / "photos"), "--model", "boxes.onnx", "--calibrate", str(truth)]
     assert main([*command, "--out", str(tmp_path / "all"), "--score", "0.2"]) == 0

@@ -119,7 +119,7 @@ class Teacher:
 def test_the_command_labels_as_many_as_asked_and_names_what_it_leaves_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(engines, "load", Teacher)
+    monkeypatch.setattr(engines, "load_whole", Teacher)
     photos, out = tmp_path / "photos", tmp_path / "frames"
     for number in range(4):
         photograph(photos / f"{number}.png", 64, 48)
@@ -139,7 +139,7 @@ def test_the_command_labels_as_many_as_asked_and_names_what_it_leaves_out(
 def test_the_command_asks_a_detector_for_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(Teacher, "config", BOXES)
     monkeypatch.setattr(Teacher, "run", staticmethod(halves))
-    monkeypatch.setattr(engines, "load", Teacher)
+    monkeypatch.setattr(engines, "load_whole", Teacher)
     photograph(tmp_path / "photos/1.png", 128, 48)
     out = tmp_path / "boxes"
     command = ["label", str(tmp_path / "photos"), "--model", "boxes.onnx", "--out", str(out)]
@@ -170,8 +170,9 @@ def test_what_cannot_be_labelled_is_refused(
         raise EngineError("there is no fp32 no_such")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(engines, "load", Teacher)
+    monkeypatch.setattr(engines, "load_whole", Teacher)
     monkeypatch.setattr(engines, "build", cannot_build, raising=False)
+    monkeypatch.setattr(engines, "part_names", lambda model, **_: [""])
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "broken.jpg").write_bytes(b"no image")
