@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -69,13 +70,16 @@ class Engine:
         self._check(frame)
         return self._session.run(frame)
 
+    @cached_property
+    def _accepted(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        return {tensor.name: (tensor.shape, tensor.dtype) for tensor in self.config.inputs}
+
     def _check(self, frame: Frame) -> None:
-        accepted = {tensor.name: (tensor.shape, tensor.dtype) for tensor in self.config.inputs}
         given = {name: (array.shape, array.dtype.name) for name, array in by_name(frame).items()}
-        if given != accepted:
+        if given != self._accepted:
             raise EngineError(
-                f"engine {self.config.name!r} was given {_words(given)}; accepted is {_words(accepted)}, images as "
-                "perception.tasks.image.preprocess makes them"
+                f"engine {self.config.name!r} was given {_words(given)}; accepted is {_words(self._accepted)}, images "
+                "as perception.tasks.image.preprocess makes them"
             )
 
     def close(self) -> None:
