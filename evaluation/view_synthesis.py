@@ -137,7 +137,10 @@ class ViewAssessment(Assessment[ViewFrame, View]):
         engine = obtain(Contender(args.told_depth), args.out / "engines", args.threads, print)
         if engine.config.task != "depth":
             raise ValueError(f"--told-depth {args.told_depth} is for {engine.config.task}; name a model for depth")
-        find = lambda frame: predict_depth(engine.run, engine.config, _seen(frame)).metres  # noqa: E731
+
+        def find(frame: ViewFrame) -> np.ndarray:
+            return predict_depth(engine.run, engine.config, _seen(frame)).metres
+
         return cls(*told, engine.info["key"], find)
 
     def options(self) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from perception.evaluation.animation import write_animation
 from perception.evaluation.truth import DepthTruth
 from perception.nodes.convert import image_from_message
 from perception.nodes.inputs import SENSOR_DATA
+from perception.nodes.outputs import LATCHED
 from perception.nodes.rig import NODES
 from perception.nodes.session import Observer, Session
 from perception.nodes.transforms import pose_to_message
-from perception.nodes.vision import LATCHED
 from perception.tasks import depth, enhancement
 from perception.tasks.image import Image, to_color
 from perception.tasks.labels import UNLABELED

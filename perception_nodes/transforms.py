@@ -9,15 +9,11 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.time import Time as ClockTime
 from std_msgs.msg import Header
 
-from perception.nodes.outputs import RESULTS, Output
+from perception.nodes.outputs import LATCHED, RESULTS, Output
 from perception.tasks.poses import pose_of, quaternion_of
-
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-"""As everybody subscribes to /tf_static."""
 
 
 def pose_from_message(pose: Pose | Transform) -> np.ndarray:

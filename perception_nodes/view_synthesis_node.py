@@ -156,9 +156,8 @@ class ViewSynthesisNode(ModelNode):
     def load(self) -> engines.Engine:
         parameters = self.parameters
         choice = (parameters.target, parameters.precision, parameters.threads)
-        for part in engines.built_parts(parameters.model) or [""]:
-            self._engines.append(engines.load(parameters.model, *choice, part=part))
-        parts = tuple(self._engines)
+        parts = engines.load_whole(parameters.model, *choice).parts
+        self._engines += parts
         if parts[0].config.task == "depth":
             self._method = Warping(parts[0])
         elif parts[0].config.task == "view_synthesis":

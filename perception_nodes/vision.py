@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification as ClassificationMessage
 from vision_msgs.msg import (
@@ -21,18 +21,10 @@ from vision_msgs.msg import (
     VisionClass,
 )
 
-from perception.nodes.outputs import RESULTS, Output
+from perception.nodes.outputs import LATCHED, RESULTS, Output
 from perception.tasks.classification import Classification
 from perception.tasks.detection import Detections
 from perception.tasks.labels import UNUSED
-
-LATCHED = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-"""Whoever subscribes later gets the newest too."""
 
 
 class DetectionsMessage:

@@ -96,7 +96,7 @@ class Asker(Robot):
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
     fake = wall()
-    monkeypatch.setattr(model_node.engines, "load", lambda *_, **__: fake)
+    monkeypatch.setattr(model_node.engines, "load_whole", lambda *_: SimpleNamespace(parts=(fake,)))
     return fake
 
 
@@ -395,9 +395,8 @@ def parts(*more: Input) -> list[FakePart]:
 
 def built(monkeypatch: pytest.MonkeyPatch, parts: list[FakePart], depth: Any = None) -> None:
     """What there is to load."""
-    found = {part.config.part: part for part in parts}
-    monkeypatch.setattr(model_node.engines, "built_parts", lambda model: list(found))
-    monkeypatch.setattr(model_node.engines, "load", lambda model, *_, part="": found[part] if part else depth)
+    monkeypatch.setattr(model_node.engines, "load_whole", lambda *_: SimpleNamespace(parts=tuple(parts)))
+    monkeypatch.setattr(model_node.engines, "load", lambda *_: depth)
 
 
 def test_a_network_makes_a_field_once_and_renders_it_for_every_pose(
