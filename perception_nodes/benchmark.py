@@ -65,11 +65,11 @@ class Benchmark(Rig):
             outputs = dict(engine.run(preprocess(frames[0].image, engine.config, fit)))
             parse = get_task(engine.config.task).parse
             depth = np.zeros(fit.source, np.float32)
-            given: dict[str, Callable[[Image], dict[str, np.ndarray]]] = {
-                "depth": lambda image: {"out": depth},
-                "enhancement": lambda image: {"image": to_color(image)},
+            given: dict[str, Callable[[Image, np.ndarray], dict[str, np.ndarray]]] = {
+                "depth": lambda image, tensor: {"out": depth},
+                "enhancement": lambda image, tensor: {"image": to_color(image), "tensor": tensor},
             }
-            more = given.get(engine.config.task, lambda image: {})
+            more = given.get(engine.config.task, lambda image, tensor: {})
             found: Figures = {}
             for name, period in (("at_30_hz", 1 / 30), ("in_a_row", 0.0)):
                 pace, durations = Pace(period), []
@@ -77,8 +77,8 @@ class Benchmark(Rig):
                     pace.wait(NEVER)
                     start = time.perf_counter()
                     image = image_from_message(messages[number % len(messages)])
-                    preprocess(image, engine.config, fit)
-                    parse(outputs, fit, engine.config, **more(image))
+                    tensor = preprocess(image, engine.config, fit)
+                    parse(outputs, fit, engine.config, **more(image, tensor))
                     durations.append(time.perf_counter() - start)
                 found[name] = spread(durations).milliseconds()
         return found
