@@ -186,12 +186,6 @@ class ClassificationLesson(TaughtLesson[ClassificationRecipe]):
     def options(self) -> dict[str, Any]:
         return super().options() | (self.recipe.network or {})
 
-    def build(self) -> nn.Module:
-        try:
-            return super().build()
-        except TypeError as error:
-            raise ValueError(f"the recipe's network has a field that {self.recipe.model!r} lacks: {error}") from error
-
     @property
     def size(self) -> tuple[int, int]:
         return self.recipe.size

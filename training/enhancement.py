@@ -28,7 +28,7 @@ from perception.training.data import Normalize, to_unit
 from perception.training.image_losses import PerceptualLoss, color_loss, ssim_loss
 from perception.training.lesson import Forward, Lesson
 from perception.training.pair_data import PairAugmentation, PairMixture, PairSource, Photographs
-from perception.training.recipe import Recipe, Source
+from perception.training.recipe import SizedRecipe, Source
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class EnhancementSource(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnhancementRecipe(Recipe):
-    """How an enhancer, or a troublemaker, is trained. All stages are of one size, to which the network then belongs."""
+class EnhancementRecipe(SizedRecipe):
+    """How an enhancer, or a troublemaker, is trained."""
 
     sources: tuple[EnhancementSource, ...]
     augmentation: PairAugmentation = PairAugmentation()
@@ -75,19 +75,11 @@ class EnhancementRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len({tuple(stage.size) for stage in self.stages}) > 1:
-            raise ValueError("its stages have different sizes, and the network belongs to one: give all the same")
         undone = [source.path for source in self.sources if source.photographs and not source.exposure]
         if undone and not self.troublemaker:
             raise ValueError(f"source {undone[0]}: nothing darkens its photographs; give exposure, or a troublemaker")
         if self.darkens and any(source.photographs for source in self.sources):
             raise ValueError("it darkens, which is learned from pairs; leave the photographs to the enhancer's recipe")
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the network's image."""
-        height, width = self.stages[0].size
-        return height, width
 
 
 class EnhancementLesson(Lesson[EnhancementRecipe]):

@@ -105,8 +105,16 @@ class Lesson(ABC, Generic[AnyRecipe]):
         return create_model(weights)
 
     def build(self) -> nn.Module:
-        """The network with random weights."""
-        return create_model(self.recipe.model, False, self.size, **self.options())
+        """The network with random weights.
+
+        Raises:
+            ValueError: the recipe gives the network's builder what that does not take.
+        """
+        try:
+            return create_model(self.recipe.model, False, self.size, **self.options())
+        except TypeError as error:
+            lacking = f"the recipe's network has a field that {self.recipe.model!r} lacks: {error}"
+            raise ValueError(lacking) from error
 
 
 def find_lesson(model: str) -> type[Lesson]:

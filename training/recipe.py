@@ -88,6 +88,22 @@ class Recipe:
         return json.dumps(_told(self), sort_keys=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SizedRecipe(Recipe):
+    """A training run of a network that belongs to the size of its images, of which all stages are."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len({tuple(stage.size) for stage in self.stages}) > 1:
+            raise ValueError("its stages have different sizes, and the network belongs to one: give all the same")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the network's image."""
+        height, width = self.stages[0].size
+        return height, width
+
+
 def _told(value: Any) -> Any:
     """A value without its fields at their defaults: a new field does not end the runs of old recipes."""
     if isinstance(value, tuple):

@@ -21,6 +21,7 @@ from perception.tasks.geometry import Camera
 from perception.tasks.poses import angle_of, relative_pose
 from perception.tasks.view_synthesis import source_inputs, target_inputs
 from perception.training.data import stack_images, vary_color
+from perception.training.train import torch_predict
 
 SPLIT = "train"
 SAMPLES = 2
@@ -55,8 +56,6 @@ class DepthModel:
     """
 
     def __init__(self, model: str) -> None:
-        from perception.training.train import torch_predict
-
         self.config = config = model_config(model)
         if config.task != "depth" or not config.weights:
             raise ValueError(

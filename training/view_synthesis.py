@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from perception.tasks.config import ModelConfig
 from perception.training.data import Normalize, to_unit
 from perception.training.image_losses import PerceptualLoss
 from perception.training.lesson import Forward, Lesson
-from perception.training.recipe import Recipe, Source, Stage
+from perception.training.recipe import SizedRecipe, Source, Stage
 from perception.training.view_data import DepthModel, KeptScenes, Scene, Targets, ViewAugmentation, view_batch
 
 
@@ -55,8 +54,8 @@ class ViewStage(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewRecipe(Recipe):
-    """How a network for novel views is trained. All stages are of its image's size."""
+class ViewRecipe(SizedRecipe):
+    """How a network for novel views is trained."""
 
     sources: tuple[ViewSource, ...]
     stages: tuple[ViewStage, ...]
@@ -82,17 +81,10 @@ class ViewRecipe(Recipe):
         super().__post_init__()
         if len(self.sources) != 1:
             raise ValueError(f"it has {len(self.sources)} sources; scenes come from one")
-        if len({stage.size for stage in self.stages}) > 1:
-            raise ValueError("its stages have different sizes, and the network belongs to one: give all the same")
         if self.size[0] != self.size[1]:
             raise ValueError(f"its images are {self.size[0]}x{self.size[1]}, and those of scenes are square")
         if any(stage.views < 1 or stage.rays < 1 for stage in self.stages):
             raise ValueError("views and rays of a stage must be 1 or more")
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the network's image."""
-        return self.stages[0].size
 
 
 def distortion_loss(weights: torch.Tensor) -> torch.Tensor:
@@ -145,10 +137,10 @@ class ViewLesson(Lesson[ViewRecipe]):
     ) -> None:
         super().__init__(recipe)
         self.scenes, self.evaluation, self._depth = scenes, evaluation, depth
-        try:
-            self._config = self.config()
-        except TypeError as error:
-            raise ValueError(f"the recipe's network has a field that {recipe.model!r} lacks: {error}") from error
+        with torch.device("meta"):
+            self.stride = int(self.build().canvas.stride)  # type: ignore[union-attr, arg-type]
+            """Pixels of a view, along each axis, for a ray."""
+        self._config = self.config()
         self.normalize = Normalize(self._config)
         self.perceptual = PerceptualLoss(recipe.perceive) if recipe.perceive else None
         for stage in recipe.stages:
@@ -166,12 +158,6 @@ class ViewLesson(Lesson[ViewRecipe]):
         scenes = KeptScenes(data / source.path, source.seed, source.scenes, recipe.size[0], depth)
         evaluation = find_dataset(recipe.evaluate, data, task="view_synthesis")
         return cls(recipe, scenes, evaluation, depth)
-
-    @cached_property
-    def stride(self) -> int:
-        """Pixels of a view, along each axis, for a ray."""
-        with torch.device("meta"):
-            return int(self.build().canvas.stride)  # type: ignore[union-attr, arg-type]
 
     def targets(self, step: int) -> Targets:
         """What is drawn in a step."""
@@ -225,14 +211,13 @@ class ViewLesson(Lesson[ViewRecipe]):
     def measure(self, predict: Predict, config: ModelConfig) -> dict[str, float]:
         """As `perception eval` does, the network being told what it was told in training."""
         assert self.evaluation is not None
-        find = self._depth
-        assessment = ViewAssessment(
-            depth=self.recipe.told_depth or TRUE,
-            instances="instances" in {tensor.name for tensor in config.more_inputs},
-            find_depth=None if find is None else lambda frame: find(frame.rgb, frame.camera),
-        )
-        if self.recipe.augmentation.unknown == 1:
-            assessment = ViewAssessment()
+        find, assessment = self._depth, ViewAssessment()
+        if self.recipe.augmentation.unknown < 1:
+            assessment = ViewAssessment(
+                depth=self.recipe.told_depth or TRUE,
+                instances="instances" in {tensor.name for tensor in config.more_inputs},
+                find_depth=None if find is None else lambda frame: find(frame.rgb, frame.camera),
+            )
         frames = tqdm(self.evaluation, desc="evaluate")
         scores = assessment.score(predict, config, self.evaluation, frames)
         return {name: value for name, value in scores.items() if math.isfinite(value)}
