@@ -88,7 +88,13 @@ def test_a_node_that_lets_bright_images_pass_is_measured_brightening(monkeypatch
     monkeypatch.setattr(rig.engines, "load", lambda *_: contextlib.nullcontext(engine))
     seen: list[Any] = []
     parse = enhancement.parse
-    monkeypatch.setattr(enhancement, "parse", lambda *given, image: seen.append(image) or parse(*given, image))
+
+    def parsed(*given: Any, image: np.ndarray, tensor: np.ndarray) -> enhancement.Enhancement:
+        assert tensor.shape == (1, *size, 3), "what the node hands on, too"
+        seen.append(image)
+        return parse(*given, image, tensor=tensor)
+
+    monkeypatch.setattr(enhancement, "parse", parsed)
     bench = benchmark.Benchmark(str(share("clip")), Path())
     bench._arithmetic(count=2)
     assert [image.shape for image in seen] == [(480, 640, 3)] * 4
