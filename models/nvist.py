@@ -306,9 +306,9 @@ class NViST(nn.Module):
 
     def pixels_along(self, rays: Rays, x: torch.Tensor, depth: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
         """The input's pixels, (N, 3, R) in [0, 1], that show what rays meet at this depth (N, 1, R)."""
-        points = rays.points(depth.transpose(1, 2))
+        points = rays.points(depth)
         where = torch.stack(project(points, 1 / points.z.clamp(min=NEAREST), camera), -1)
-        return F.grid_sample(x * self.std + self.mean, where, padding_mode="border", align_corners=False)[..., 0]
+        return F.grid_sample(x * self.std + self.mean, where, padding_mode="border", align_corners=False)[:, :, 0]
 
     def forward(self, x: torch.Tensor, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """A field and a view of it, all that both give: planes, lines, view, depth and mask.

@@ -2,7 +2,8 @@
 
 Everything is a product of matrices, a 1x1 convolution, an elementwise operation or a bilinear look-up, so that every
 runtime takes it and knows it well. Points are in the input camera's optical frame; cameras are told by numbers that
-hold at every resolution: fx / width, fy / height, (cx + 0.5) / width, (cy + 0.5) / height.
+hold at every resolution: fx / width, fy / height, (cx + 0.5) / width, (cy + 0.5) / height. Rays are the last axis, and
+a ray's samples the one before: runtimes work along the last axis, and there are many more rays than samples.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ OPAQUE = 30.0
 """Of light exp(-30) is nothing, and half precision can sum up as much for every sample."""
 REFINED = 24
 """Channels of the layer that refines a view."""
+ACROSS, ALONG = ((0, 1), (2, 0), (1, 2)), ((None, 2), (None, 1), (None, 0))
+"""Which two of a place's coordinates are columns and rows of each plane; and of each line, which has one column."""
 Size = tuple[int, int]
 
 
-def encode(numbers: torch.Tensor) -> torch.Tensor:
-    """Numbers along the last axis, and their sines and cosines: 1 + 2 FREQUENCIES times as many."""
+def encode(numbers: torch.Tensor, axis: int = -1) -> torch.Tensor:
+    """Numbers along an axis, and their sines and cosines: 1 + 2 FREQUENCIES times as many."""
     turns = [numbers * (2**power * math.pi) for power in range(FREQUENCIES)]
-    return torch.cat([numbers, *(wave(turn) for turn in turns for wave in (torch.sin, torch.cos))], -1)
+    return torch.cat([numbers, *(wave(turn) for turn in turns for wave in (torch.sin, torch.cos))], axis)
 
 
 class Points(NamedTuple):
@@ -43,15 +46,15 @@ class Points(NamedTuple):
 
 
 class Rays(NamedTuple):
-    """One ray for each pixel; `origins` (N, 1, 3) and `directions` (N, R, 3), whose length is that of one metre of the
+    """One ray for each pixel; `origins` (N, 3, 1) and `directions` (N, 3, R), whose length is that of one metre of the
     target camera's Z."""
 
     origins: torch.Tensor
     directions: torch.Tensor
 
     def points(self, depths: torch.Tensor) -> Points:
-        """(N, R, S) each, at `depths` along the target's Z: (S,), or (N, R, S)."""
-        ends = (self.origins.split(1, 2), self.directions.split(1, 2))
+        """(N, S, R) each, at `depths` along the target's Z: (S, 1), or (N, S, R)."""
+        ends = (self.origins.split(1, 1), self.directions.split(1, 1))
         return Points(*(origin + direction * depths for origin, direction in zip(*ends, strict=True)))
 
 
@@ -61,15 +64,15 @@ class PixelGrid(nn.Module):
     def __init__(self, size: Size) -> None:
         super().__init__()
         rows, columns = ((torch.arange(side) + 0.5) / side for side in size)
-        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], -1)
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1])
         self.places: torch.Tensor
-        self.register_buffer("places", grid.reshape(1, -1, 2), persistent=False)
+        self.register_buffer("places", grid.reshape(1, 2, -1), persistent=False)
 
     def forward(self, pose: torch.Tensor, lens: torch.Tensor) -> Rays:
         """Rays in the input camera's frame of a camera that stands at `pose` (N, 4, 4), with `lens` (N, 4)."""
-        flat = (self.places - lens[:, None, 2:4]) / lens[:, None, :2]
-        ahead = torch.cat([flat, torch.ones_like(flat[..., :1])], -1)
-        return Rays(pose[:, None, :3, 3], ahead @ pose[:, :3, :3].transpose(1, 2))
+        flat = (self.places - lens[:, 2:4, None]) / lens[:, :2, None]
+        ahead = torch.cat([flat, torch.ones_like(flat[:, :1])], 1)
+        return Rays(pose[:, :3, 3:], pose[:, :3, :3] @ ahead)
 
 
 class Canvas(nn.Module):
@@ -145,16 +148,11 @@ def project(points: Points, disparity: torch.Tensor, lens: torch.Tensor) -> tupl
     return points.x * disparity * (2 * fx) + (2 * cx - 1), points.y * disparity * (2 * fy) + (2 * cy - 1)
 
 
-def grid_of(coordinates: Sequence[torch.Tensor], choice: torch.Tensor) -> torch.Tensor:
-    """Places for `grid_sample`, (3 N, R, S, 2): for each of three look-ups two of the coordinates, (N, R, S) each.
-
-    Sums of products take less time than putting tensors side by side.
-
-    Args:
-        choice: (coordinates, 3, 2), ones and zeros.
-    """
-    chosen = [x[:, None, ..., None] * which[:, None, None] for x, which in zip(coordinates, choice, strict=True)]
-    return (chosen[0] + chosen[1] + chosen[2]).flatten(0, 1)
+def grid_of(places: Points, choice: Sequence[tuple[int | None, int | None]]) -> torch.Tensor:
+    """Places for `grid_sample`, (3 N, S, R, 2): for each of three look-ups two of the coordinates; None: zero."""
+    nothing = torch.zeros_like(places.x)
+    chosen = torch.stack([nothing if place is None else places[place] for pair in choice for place in pair], 1)
+    return chosen.unflatten(1, (-1, 2)).movedim(2, -1).flatten(0, 1)
 
 
 class Rendered(NamedTuple):
@@ -165,7 +163,7 @@ class Rendered(NamedTuple):
     depth: torch.Tensor
     """(N, 1, R), metres along the target's Z."""
     weights: torch.Tensor
-    """(N, R, S): the share of each sample in the ray."""
+    """(N, S, R): the share of each sample in the ray."""
 
 
 class Drawing(NamedTuple):
@@ -180,21 +178,15 @@ class Drawing(NamedTuple):
     rendered: Rendered
 
 
-def choose(pairs: Sequence[tuple[int | None, int | None]]) -> torch.Tensor:
-    """What `grid_of` takes to choose pairs of three coordinates; None: zero."""
-    places = torch.tensor([[-1 if place is None else place for place in pair] for pair in pairs])
-    return (places == torch.arange(3)[:, None, None]).float()
-
-
 def largest(weights: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shares, 1 in sum, and places (N, R, count) of the samples with the largest weights (N, R, S > count).
+    """Shares, 1 in sum, and places (N, count, R) of the samples with the largest weights (N, S > count, R).
 
     Each counts for what it has more than the first that is left out: so rounding, which may choose another of two that
     are nearly equal, does not matter.
     """
-    most, places = weights.topk(count + 1, 2)
-    more = most[..., :-1] - most[..., -1:]
-    return more / more.sum(2, keepdim=True).clamp(min=1e-4), places[..., :-1]
+    most, places = weights.topk(count + 1, 1)
+    more = most[:, :-1] - most[:, -1:]
+    return more / more.sum(1, keepdim=True).clamp(min=1e-4), places[:, :-1]
 
 
 class Renderer(nn.Module):
@@ -230,11 +222,7 @@ class Renderer(nn.Module):
         self.tell = nn.Conv2d(width, values, 1)
         samples = len(space.edges) - 1
         self.before: torch.Tensor
-        self.across: torch.Tensor
-        self.along: torch.Tensor
-        self.register_buffer("before", torch.ones(samples, samples).triu(1), persistent=False)
-        self.register_buffer("across", choose(((0, 1), (2, 0), (1, 2))), persistent=False)
-        self.register_buffer("along", choose(((None, 2), (None, 1), (None, 0))), persistent=False)
+        self.register_buffer("before", torch.ones(samples, samples).tril(-1), persistent=False)
 
     def forward(self, planes: torch.Tensor, lines: torch.Tensor, rays: Rays, camera: torch.Tensor) -> Rendered:
         """Render N x R rays.
@@ -244,19 +232,19 @@ class Renderer(nn.Module):
             camera: of the input, (N, 5).
         """
         edges = self.edges()
-        depths = (edges[1:] + edges[:-1]) / 2
+        depths = (edges[1:] + edges[:-1])[:, None] / 2
         (thick, color), (thick_lines, color_lines) = (field.split(self.channels, 2) for field in (planes, lines))
         density = self.look_up(thick, thick_lines, self.space(rays.points(depths), camera)).sum((1, 2))
-        lengths = rays.directions.square().sum(-1, keepdim=True).sqrt()
-        weights = self.weigh(density, (edges[1:] - edges[:-1]) * lengths)
-        depth = (weights @ depths[:, None]).transpose(1, 2)
+        lengths = rays.directions.square().sum(1, keepdim=True).sqrt()
+        weights = self.weigh(density, (edges[1:] - edges[:-1])[:, None] * lengths)
+        depth = depths.T @ weights
         shares, looked = weights, depths
         if self.looks:
             shares, places = largest(weights, self.looks)
-            looked = depths[places]
+            looked = depths.flatten()[places]
         seen = self.look_up(color, color_lines, self.space(rays.points(looked), camera)).flatten(1, 2)
         values = self.tell_values(seen, rays.directions / lengths)
-        return Rendered((values * shares[:, None]).sum(3), depth, weights)
+        return Rendered((values * shares[:, None]).sum(2), depth, weights)
 
     def edges(self) -> torch.Tensor:
         """Between samples, (S + 1,); in training somewhere else each time."""
@@ -267,28 +255,28 @@ class Renderer(nn.Module):
         return torch.cat([edges[:-1] + share * (edges[1:] - edges[:-1]), edges[-1:]])
 
     def look_up(self, planes: torch.Tensor, lines: torch.Tensor, places: Points) -> torch.Tensor:
-        """Channels (N, 3, C, R, S) at places in a field: each plane's value times that of the line across it, zero
+        """Channels (N, 3, C, S, R) at places in a field: each plane's value times that of the line across it, zero
         outside."""
         across, along = (
             F.grid_sample(field.flatten(0, 1), grid_of(places, choice), align_corners=False)
-            for field, choice in ((planes, self.across), (lines, self.along))
+            for field, choice in ((planes, ACROSS), (lines, ALONG))
         )
         return (across * along).unflatten(0, (-1, 3))
 
     def weigh(self, density: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Each sample's share in its ray, (N, R, S): what it holds back of the light that those before it let pass."""
+        """Each sample's share in its ray, (N, S, R): what it holds back of the light that those before it let pass."""
         if self.space.closed:
             density = F.softplus(density - EMPTY)
-            lengths = torch.cat([lengths[..., :-1], torch.full_like(lengths[..., :1], BEHIND)], -1)
+            lengths = torch.cat([lengths[:, :-1], torch.full_like(lengths[:, :1], BEHIND)], 1)
         else:
             density = F.relu(density)
         held = (density * lengths).clamp(max=OPAQUE)
-        return torch.exp(-(held @ self.before)) * (1 - torch.exp(-held))
+        return torch.exp(-(self.before @ held)) * (1 - torch.exp(-held))
 
     def tell_values(self, color: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-        """(N, V, R, S) in [0, 1] of colour channels, and of the directions (N, R, 3) they are seen from."""
+        """(N, V, S, R) in [0, 1] of colour channels, and of the directions (N, 3, R) they are seen from."""
         mixed = self.activate(self.mix(self.activate(color)))
-        seen = self.direct(encode(directions).transpose(1, 2)[..., None])
+        seen = self.direct(encode(directions, 1)[:, :, None])
         return self.tell(self.activate(self.look(mixed) + seen)).sigmoid()
 
 

@@ -92,13 +92,13 @@ def distortion_loss(weights: torch.Tensor) -> torch.Tensor:
     spaced from 0 to 1.
 
     Args:
-        weights: (N, R, S), the share of each sample in its ray.
+        weights: (N, S, R), the share of each sample in its ray.
     """
-    count = weights.shape[2]
+    count = weights.shape[1]
     places = (torch.arange(count, device=weights.device) + 0.5) / count
     apart = (places[:, None] - places).abs()
-    between = ((weights @ apart) * weights).sum(2)
-    return (between + weights.square().sum(2) / (3 * count)).mean()
+    between = ((apart @ weights) * weights).sum(1)
+    return (between + weights.square().sum(1) / (3 * count)).mean()
 
 
 def disparity_loss(depth: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

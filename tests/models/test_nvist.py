@@ -163,11 +163,11 @@ def test_a_window_of_a_view_is_the_view_of_a_smaller_camera() -> None:
 
 
 def test_colour_is_that_of_the_samples_that_count_most() -> None:
-    shares, places = largest(torch.tensor([[[0.1, 0.5, 0.1, 0.3]]]), 2)
-    torch.testing.assert_close(shares, torch.tensor([[[0.4, 0.2]]]) / 0.6)
-    assert places.tolist() == [[[1, 3]]]
-    tied = largest(torch.tensor([[[0.3, 0.3, 0.4]]]), 2)[0]
-    torch.testing.assert_close(tied, torch.tensor([[[1.0, 0.0]]]))
+    shares, places = largest(torch.tensor([[[0.1], [0.5], [0.1], [0.3]]]), 2)
+    torch.testing.assert_close(shares, torch.tensor([[[0.4], [0.2]]]) / 0.6)
+    assert places.tolist() == [[[1], [3]]]
+    tied = largest(torch.tensor([[[0.3], [0.3], [0.4]]]), 2)[0]
+    torch.testing.assert_close(tied, torch.tensor([[[1.0], [0.0]]]))
     given = inputs(refines=False)
     some, every = (small(refines=False, looks=looks)(*given) for looks in (3, 0))
     assert torch.equal(some[3], every[3]), "depth is that of all"

@@ -36,13 +36,13 @@ def test_rays_meet_the_points_of_the_pixels() -> None:
     depth = np.random.default_rng(0).uniform(1, 5, (8, 12)).astype(np.float32)
     seen = back_project(depth, CAMERA).reshape(-1, 3)
     expected = seen @ pose[:3, :3].T + pose[:3, 3]
-    points = rays_from(pose).points(torch.from_numpy(depth.reshape(1, -1, 1)))
-    np.testing.assert_allclose(torch.cat(points, -1)[0], expected, rtol=1e-5, atol=1e-5)
+    points = rays_from(pose).points(torch.from_numpy(depth.reshape(1, 1, -1)))
+    np.testing.assert_allclose(torch.cat(points, 1)[0].T, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_points_are_where_the_camera_sees_them() -> None:
-    points = rays_from(np.eye(4)).points(torch.full((1, 96, 1), 3.0))
-    x, y = (place[0, :, 0] for place in project(points, 1 / points.z, LENS))
+    points = rays_from(np.eye(4)).points(torch.full((1, 1, 96), 3.0))
+    x, y = (place[0, 0] for place in project(points, 1 / points.z, LENS))
     columns, rows = (2 * (torch.arange(side) + 0.5) / side - 1 for side in (12, 8))
     torch.testing.assert_close(x.reshape(8, 12), columns.expand(8, 12))
     torch.testing.assert_close(y.reshape(8, 12), rows[:, None].expand(8, 12))
@@ -55,11 +55,11 @@ def test_spaces() -> None:
     found = torch.stack(BoxSpace(0.8, 0, 1.5, 4)(Points(*at), camera)).squeeze()
     torch.testing.assert_close(found, torch.tensor([[1.0, 0.0], [0.0, -0.5], [1.0, 0.0]]))
     space = ViewSpace(NEAR, FAR, 4, 1.25)
-    ends = rays_from(np.eye(4)).points(torch.tensor([NEAR, FAR]))
+    ends = rays_from(np.eye(4)).points(torch.tensor([[NEAR], [FAR]]))
     x, y, z = space(ends, camera)
-    torch.testing.assert_close(z[0], torch.tensor([-1.0, 1.0]).expand(96, 2))
-    torch.testing.assert_close(x[..., 0], x[..., 1])
-    assert x[0, -1, 0] == pytest.approx((11.5 / 6 - 1) / 1.25) and y[0, -1, 1] == pytest.approx((7.5 / 4 - 1) / 1.25)
+    torch.testing.assert_close(z[0], torch.tensor([[-1.0], [1.0]]).expand(2, 96))
+    torch.testing.assert_close(x[:, 0], x[:, 1])
+    assert x[0, 0, -1] == pytest.approx((11.5 / 6 - 1) / 1.25) and y[0, 1, -1] == pytest.approx((7.5 / 4 - 1) / 1.25)
     steps = (1 / space.edges).diff()
     torch.testing.assert_close(steps, steps[:1].expand(4))
     behind = space(Points(*(torch.full((1, 1, 1), value) for value in (0.0, 0.0, -1.0))), camera)
@@ -86,16 +86,16 @@ def test_a_place_in_a_field_is_the_product_of_planes_and_the_lines_across() -> N
 @pytest.mark.parametrize("closed", [False, True])
 def test_samples_hold_light_back_from_those_behind(closed: bool) -> None:
     renderer = Renderer(ViewSpace(NEAR, FAR, 6, 1.0) if closed else BoxSpace(1, 0, 1, 6), 1, 1, 4)
-    density, lengths = torch.rand(2, 5, 6) * 4, torch.rand(2, 5, 6)
+    density, lengths = torch.rand(2, 6, 5) * 4, torch.rand(2, 6, 5)
     weights = renderer.weigh(density, lengths)
     if closed:
         density = torch.nn.functional.softplus(density - EMPTY)
-        lengths[..., -1] = 1e3
+        lengths[:, -1] = 1e3
     held = 1 - torch.exp(-density * lengths)
-    before = torch.cat([torch.ones(2, 5, 1), (1 - held).cumprod(2)[..., :-1]], 2)
+    before = torch.cat([torch.ones(2, 1, 5), (1 - held).cumprod(1)[:, :-1]], 1)
     torch.testing.assert_close(weights, held * before)
     if closed:
-        torch.testing.assert_close(weights.sum(2), torch.ones(2, 5))
+        torch.testing.assert_close(weights.sum(1), torch.ones(2, 5))
 
 
 def test_a_wall_is_seen_where_it_is() -> None:

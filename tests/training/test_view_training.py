@@ -99,11 +99,11 @@ def test_every_loss_has_its_share() -> None:
 
 
 def test_losses_of_rays() -> None:
-    weights = torch.zeros(1, 2, 4)
-    weights[0, 0, 1] = 1  # all in one sample
-    weights[0, 1, 0] = weights[0, 1, 3] = 0.5  # in two, three quarters of the ray apart
-    assert distortion_loss(weights[:, :1]).item() == pytest.approx(1 / 12)
-    assert distortion_loss(weights[:, 1:]).item() == pytest.approx(2 * 0.25 * 0.75 + 0.5 / 12)
+    weights = torch.zeros(1, 4, 2)
+    weights[0, 1, 0] = 1  # all in one sample
+    weights[0, 0, 1] = weights[0, 3, 1] = 0.5  # in two, three quarters of the ray apart
+    assert distortion_loss(weights[..., :1]).item() == pytest.approx(1 / 12)
+    assert distortion_loss(weights[..., 1:]).item() == pytest.approx(2 * 0.25 * 0.75 + 0.5 / 12)
     depth = torch.tensor([1.0, 2.0, 4.0, 9.0])
     truth = torch.tensor([2.0, 2.0, float("nan"), 0.0])
     assert disparity_loss(depth, truth).item() == pytest.approx(0.25)
