@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -147,6 +148,16 @@ def test_preprocess_lays_a_narrow_view_into_grey() -> None:
     assert pixels.shape == (1, 32, 64, 3) and pixels.flags.c_contiguous
     assert (pixels[0, :, 16:48] == (200, 10, 60)).all()
     assert (pixels[0, :, :16] == GREY).all() and (pixels[0, :, 48:] == GREY).all()
+
+
+def test_area_is_the_mean_of_the_pixels_where_they_can_be_halved() -> None:
+    """Of 4x4 blocks here; of 3x3, which cannot, nearly."""
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 144, 3), np.uint8)
+    blocks = pixels.reshape(24, 4, 36, 4, 3).mean((1, 3))
+    assert np.abs(resize(pixels, (24, 36), "area") - blocks).max() <= 1
+    smooth = cv2.GaussianBlur(pixels, (0, 0), 3)
+    thirds = smooth.reshape(32, 3, 48, 3, 3).mean((1, 3))
+    assert np.abs(resize(smooth, (32, 48), "area") - thirds).mean() < 1
 
 
 @pytest.mark.parametrize("size", [(480, 640), (720, 1280), (1080, 1920), (426, 561), (240, 320), (100, 150)])
