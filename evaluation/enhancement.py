@@ -37,7 +37,7 @@ def predict_image(predict: Predict, config: ModelConfig, frame: Frame) -> np.nda
     image = Image(frame.rgb, "rgb8")
     fit = Fit.of(image.size, config)
     tensor = preprocess(image, config, fit)
-    return enhancement_task.parse(predict(tensor), fit, config, frame.rgb, tensor=tensor).image
+    return enhancement_task.parse(predict(tensor), fit, config, image, tensor=tensor).image
 
 
 def expose(image: np.ndarray, mean: float) -> np.ndarray:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,10 +29,10 @@ from perception.nodes.image_source_node import Pace
 from perception.nodes.rig import IMAGES, NAMESPACE, SETTLE, SOURCE, Counter, Figures, Rig
 from perception.nodes.session import Observer, Session
 from perception.nodes.sources import open_source
-from perception.tasks import get_task
+from perception.tasks import enhancement, get_task
 from perception.tasks.durations import spread
 from perception.tasks.geometry import Fit
-from perception.tasks.image import Image, preprocess, to_color
+from perception.tasks.image import Image, preprocess
 
 NEVER = threading.Event()
 """What is not set: nobody stops a measurement."""
@@ -65,9 +66,9 @@ class Benchmark(Rig):
             outputs = dict(engine.run(preprocess(frames[0].image, engine.config, fit)))
             parse = get_task(engine.config.task).parse
             depth = np.zeros(fit.source, np.float32)
-            given: dict[str, Callable[[Image, np.ndarray], dict[str, np.ndarray]]] = {
+            given: dict[str, Callable[[Image, np.ndarray], dict[str, Any]]] = {
                 "depth": lambda image, tensor: {"out": depth},
-                "enhancement": lambda image, tensor: {"image": to_color(image), "tensor": tensor},
+                "enhancement": lambda image, tensor: {"image": enhancement.accepted(image), "tensor": tensor},
             }
             more = given.get(engine.config.task, lambda image, tensor: {})
             found: Figures = {}

@@ -16,12 +16,10 @@ from perception.nodes.outputs import CalibrationOutput, ImageOutput
 from perception.nodes.parameters import parameter
 from perception.tasks import enhancement as task
 from perception.tasks.config import ENHANCEMENT_MODEL
-from perception.tasks.image import Image, to_color
+from perception.tasks.image import Image
 from perception.tasks.messages import stamp_of
 
 INFO = "image_enhanced/camera_info"
-FROM_RGB = {"rgb8": None, "bgr8": cv2.COLOR_RGB2BGR, "mono8": cv2.COLOR_RGB2GRAY}
-"""Encodings that images keep, and how they are made. Others become bgr8, dark or not, so that the topic has one."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,10 @@ class EnhancementOutputs:
 
 
 class EnhancementNode(ModelNode):
-    """Publishes `image_enhanced`, in the encoding of the image, and its camera_info."""
+    """Publishes `image_enhanced` and its camera_info.
+
+    rgb8, bgr8 and mono8 stay so. Others become bgr8, dark or not, so that the topic has one encoding.
+    """
 
     parameters_type = EnhancementParameters
     tasks = ("enhancement",)
@@ -115,11 +116,9 @@ class EnhancementNode(ModelNode):
             topics.camera_info.publish(info, job.frame.header)
 
     def _bypass(self, job: Job, output: ImageOutput) -> None:
-        if job.image.encoding not in FROM_RGB:
-            output.publish(Image(to_color(job.image, "bgr"), "bgr8"), job.frame.header)
-            return
-        as_it_came = job.image is job.frame.image and isinstance(job.frame.source, ImageMessage)
-        output.publish(job.image, job.frame.header, job.frame.source if as_it_came else None)
+        image = task.accepted(job.image)
+        as_it_came = image is job.frame.image and isinstance(job.frame.source, ImageMessage)
+        output.publish(image, job.frame.header, job.frame.source if as_it_came else None)
 
     def _enhanced(self, job: Job, outputs: Mapping[str, np.ndarray], topics: EnhancementOutputs) -> Image:
         assert self.engine and job.tensor is not None
@@ -130,15 +129,13 @@ class EnhancementNode(ModelNode):
                 job.stream, "unstamped", "flicker is not damped: the images have no stamps; set them in the driver"
             )
         rows, columns = job.fit.window  # without what lies around the image
-        before = job.tensor[:, rows, columns].mean() / 255
-        after = outputs["enhanced"][:, :, rows, columns].mean()
-        factor = topics.exposure.factor(float(before), float(after), stamp, seconds)
-        rgb = task.parse(outputs, job.fit, self.engine.config, to_color(job.image), factor, job.tensor).image
-        encoding = job.image.encoding if job.image.encoding in FROM_RGB else "bgr8"
-        code = FROM_RGB[encoding]
-        if code is None:
-            return Image(rgb, encoding)
-        return Image(cv2.cvtColor(rgb, code, topics.image.pixels(job.fit.source, encoding)), encoding)
+        before = sum(cv2.mean(job.tensor[0, rows, columns])) / 3 / 255  # the fourth of them is 0
+        after = float(outputs["enhanced"][:, :, rows, columns].mean())
+        factor = topics.exposure.factor(before, after, stamp, seconds)
+        image = task.accepted(job.image)
+        out = topics.image.pixels(image.size, image.encoding)
+        found = task.parse(outputs, job.fit, self.engine.config, image, factor, job.tensor, out)
+        return Image(found.image, image.encoding)
 
 
 def main() -> int:

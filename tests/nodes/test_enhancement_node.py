@@ -158,7 +158,7 @@ def test_a_larger_image_keeps_its_size_and_its_details(graph: Graph, enhancer: F
     bright = image_from_message(eye.ask(1, dark)).data
     fit = Fit.of((480, 640), enhancer.config)
     outputs = enhancer.run(preprocess(dark, enhancer.config, fit))
-    expected, enlarged = (task.parse(outputs, fit, enhancer.config, image).image for image in (dark.data, None))
+    expected, enlarged = (task.parse(outputs, fit, enhancer.config, image).image for image in (dark, None))
     assert bright.shape == (480, 640, 3) and np.array_equal(bright, expected)
     assert np.abs(bright.astype(int) - enlarged).mean() > 2
 

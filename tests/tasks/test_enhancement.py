@@ -16,7 +16,7 @@ from perception.tasks import enhancement as task
 from perception.tasks import get_task, task_names
 from perception.tasks.config import ModelConfig
 from perception.tasks.geometry import Fit
-from perception.tasks.image import COLOR_ENCODINGS, RESIZABLE, resize, to_color
+from perception.tasks.image import COLOR_ENCODINGS, RESIZABLE, Image, resize, to_color
 
 CONFIG = ModelConfig("t", "enhancement", (40, 60), (), interpolation="area")
 SECOND = 10**9
@@ -56,20 +56,36 @@ def test_intensities_are_cut_not_wrapped() -> None:
     assert (task.parse(outputs, Fit.of((40, 60), CONFIG), CONFIG).image == [0, 128, 255]).all()
 
 
-def test_details_that_the_network_did_not_see_are_brightened_as_their_surroundings() -> None:
+@pytest.mark.parametrize("encoding", task.ENCODINGS)
+def test_details_that_the_network_did_not_see_are_brightened_as_their_surroundings(encoding: str) -> None:
+    """In an image of whichever encoding, and as that has it."""
     rng = np.random.default_rng(3)
-    scales = [rng.uniform(-0.05, 0.05, (240 // size, 360 // size, 3)).repeat(size, 0).repeat(size, 1) for size in SIDES]
-    source = np.round(255 * (0.2 + np.sum(scales, 0))).astype(np.uint8)
-    wanted = 3.0 * source
-    fit = Fit.of((240, 360), CONFIG)
-    enlarged, guided = (task.parse(network(wanted / 255), fit, CONFIG, image).image for image in (None, source))
-    assert psnr(guided, wanted) > psnr(enlarged, wanted) + 6
+    scales = [rng.uniform(-0.05, 0.05, (240 // size, 360 // size, 1)).repeat(size, 0).repeat(size, 1) for size in SIDES]
+    source = np.round(255 * (0.2 + np.sum(scales, 0)) * (1.0, 0.9, 0.7)).astype(np.uint8)
+    outputs, fit = network(3.0 * source / 255), Fit.of((240, 360), CONFIG)
+    code = {"rgb8": None, "bgr8": cv2.COLOR_RGB2BGR, "mono8": cv2.COLOR_RGB2GRAY}[encoding]
+    given, wanted = (pixels if code is None else cv2.cvtColor(pixels, code) for pixels in (source, 3 * source))
+    out = np.zeros_like(given)
+    guided = task.parse(outputs, fit, CONFIG, Image(given, encoding), out=out).image
+    assert guided is out
+    enlarged = task.parse(outputs, fit, CONFIG).image
+    assert psnr(guided, wanted) > psnr(enlarged if code is None else cv2.cvtColor(enlarged, code), wanted) + 6
+
+
+def test_colours_are_the_networks() -> None:
+    """What differs in colour alone from pixel to pixel, as noise does, is left out."""
+    rows, columns = np.indices((240, 360))
+    red = (rows + columns) % 2 * 20
+    speckled = np.stack([30 + red, 40 - red * 0.299 / 0.587, 30 + 0 * red], 2).round().astype(np.uint8)
+    scene = np.full((40, 60, 3), (0.5, 0.3, 0.4))
+    result = task.parse(network(scene), Fit.of((240, 360), CONFIG), CONFIG, Image(speckled, "rgb8")).image
+    assert np.abs(result.astype(int) - (128, 77, 102)).max() <= 4
 
 
 def test_noise_is_not_brightened() -> None:
     """In a flat scene the network sees nothing but noise, and says that there is none."""
     noisy = np.random.default_rng(0).integers(8, 13, (240, 360, 3), np.uint8)
-    result = task.parse(network(np.full((40, 60, 3), 0.5)), Fit.of((240, 360), CONFIG), CONFIG, noisy)
+    result = task.parse(network(np.full((40, 60, 3), 0.5)), Fit.of((240, 360), CONFIG), CONFIG, Image(noisy, "rgb8"))
     assert result.image.astype(float).std() < 1 and result.image.mean() == pytest.approx(128, abs=1)
 
 
@@ -80,7 +96,9 @@ def test_what_the_network_saw_is_not_blurred() -> None:
     rows, columns = np.mgrid[:240, :360]
     dim = 30 + 15 * np.sin(rows / 17) * np.cos(columns / 23)
     source = np.rint(dim)[..., None].repeat(3, 2).astype(np.uint8)
-    seen = resize(task.parse(outputs, Fit.of((240, 360), CONFIG), CONFIG, source).image, (40, 60), "area")
+    seen = resize(
+        task.parse(outputs, Fit.of((240, 360), CONFIG), CONFIG, Image(source, "rgb8")).image, (40, 60), "area"
+    )
     assert np.abs(seen / 255 - outputs["enhanced"][0].transpose(1, 2, 0)).mean() < 0.004
 
 
@@ -90,7 +108,7 @@ def test_padding_is_taken_away() -> None:
     outputs = network(np.full((40, 60, 3), 0.9))
     outputs["enhanced"][..., fit.window[0], fit.window[1]] = 0.4
     assert (fit.window[1].start, fit.window[1].stop) == (10, 50)
-    for image in (None, np.full((120, 120, 3), 20, np.uint8)):
+    for image in (None, Image(np.full((120, 120, 3), 20, np.uint8), "rgb8")):
         assert np.abs(task.parse(outputs, fit, config, image).image - 102.0).max() <= 1
 
 
@@ -104,7 +122,9 @@ def test_a_perfect_small_network_leaves_real_details() -> None:
         low, high = (cv2.imread(str(folder / kind / path.name))[..., ::-1] for kind in ("low", "high"))
         outputs = network(high / 255, (160, 240))
         fit = Fit.of(low.shape[:2], config)
-        enlarged, guided = (task.parse(outputs, fit, config, image).image for image in (None, low.copy()))
+        enlarged, guided = (
+            task.parse(outputs, fit, config, image).image for image in (None, Image(low.copy(), "rgb8"))
+        )
         gains.append(psnr(guided, high) - psnr(enlarged, high))
     assert np.mean(gains) > 2
 
@@ -112,8 +132,11 @@ def test_a_perfect_small_network_leaves_real_details() -> None:
 def test_what_cannot_be_parsed() -> None:
     outputs = network(np.full((40, 60, 3), 0.5))
     fit = Fit.of((80, 120), CONFIG)
-    with pytest.raises(ValueError, match=r"shape \(80, 100, 3\) is not the source of 80x120"):
-        task.parse(outputs, fit, CONFIG, np.zeros((80, 100, 3), np.uint8))
+    for image in (Image(np.zeros((80, 100, 3), np.uint8), "bgr8"), Image(np.zeros((80, 120, 4), np.uint8), "rgba8")):
+        with pytest.raises(
+            ValueError, match=f"a {image.encoding} image of .* is not the source of 120x80 as one of rgb8, bgr8, mono8"
+        ):
+            task.parse(outputs, fit, CONFIG, image)
     outputs["enhanced"][0, 0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="no numbers"):
         task.parse(outputs, fit, CONFIG)
@@ -136,11 +159,14 @@ def test_brightness_of_any_encoding(encoding: str) -> None:
 
 @pytest.mark.parametrize("encoding", RESIZABLE)
 def test_brightness_takes_no_more_pixels_than_it_needs(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    converted: list[tuple[int, int]] = []
-    monkeypatch.setattr(task, "to_color", lambda image: converted.append(image.size) or to_color(image))
+    """Some rows, and those without a conversion."""
     image = picture(encoding, (30, 120, 220), 64, 48)
-    assert task.brightness(image) == pytest.approx(to_color(image)[::8, ::8].mean() / 255)
-    assert converted == [(image.size[0] // 8, image.size[1] // 8)]
+    image.data[8:24] = np.random.default_rng(0).integers(0, 255, image.data[8:24].shape, np.uint8)
+    if encoding.endswith("a8"):
+        image.data[..., 3] = 255
+    expected = to_color(image)[:: task.SAMPLED].mean() / 255
+    monkeypatch.setattr(task, "to_color", None)
+    assert task.brightness(image) == pytest.approx(expected)
 
 
 @given(st.floats(0.01, 10), st.lists(st.floats(0.2, 0.4), min_size=2, max_size=20))
