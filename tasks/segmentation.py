@@ -104,4 +104,4 @@ def colorize(mask: np.ndarray, colors: np.ndarray) -> np.ndarray:
 def overlay(image: np.ndarray, mask: np.ndarray, colors: np.ndarray, opacity: float = 0.5) -> np.ndarray:
     """`image` (BGR uint8 of the mask's size) blended with the coloured mask; what has no class stays as it is."""
     blended = cv2.addWeighted(image, 1 - opacity, colorize(mask, colors), opacity, 0)
-    return np.where((mask == UNLABELED)[..., None], image, blended)
+    return cv2.copyTo(image, cv2.compare(mask, UNLABELED, cv2.CMP_EQ), blended)
