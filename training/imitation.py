@@ -14,6 +14,7 @@ from perception.models import create_model, model_config
 from perception.tasks.config import ModelConfig
 from perception.training.data import Normalize
 from perception.training.losses import feature_loss
+from perception.training.norms import absorb_norms
 
 LEVELS = 3
 """Features of stride 8, 16 and 32 are learned; shallower ones hold little that ImageNet weights lack."""
@@ -72,7 +73,8 @@ class TeacherInput(Normalize):
 
 
 class Teacher:
-    """A trained network, frozen, in eval mode, with its own normalisation. Images are RGB in [0, 1], (N, 3, H, W).
+    """A trained network, frozen, in eval mode, norms absorbed, with its own normalisation. Images are RGB in [0, 1], of
+    the shape (N, 3, H, W).
 
     Raises:
         ValueError: a model without weights.
@@ -84,6 +86,7 @@ class Teacher:
             raise ValueError(f"{model} has no weights, so nothing can be learned from it; name a trained one")
         self.normalize = TeacherInput(self.config)
         self.network = create_model(model).requires_grad_(False)
+        absorb_norms(self.network)
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """Images as the network wants them, at the size that they have; where they are, the network is from now on."""

@@ -86,7 +86,8 @@ def test_metric_teacher_is_its_network_with_its_own_size_and_normalisation(data:
     with torch.no_grad():
         expected = network((images - 0.5) / 0.5)
         assert torch.allclose(metres, expected, rtol=1e-4) and expected.std() > 0
-        assert all(torch.equal(a, b) for a, b in zip(features, network.encoder((images - 0.5) / 0.5), strict=True))
+        for feature, own in zip(features, network.encoder((images - 0.5) / 0.5), strict=True):
+            torch.testing.assert_close(feature, own, rtol=1e-3, atol=1e-3 * own.abs().max().item())
     small, _ = MetricTeacher(str(data / "teacher.safetensors"), FOCAL)(images[..., ::2, ::2])
     assert small.shape == metres.shape and not small.requires_grad
 
