@@ -127,8 +127,9 @@ def _eval(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     from perception.evaluation.datasets import as_classes, open_dataset
+    from perception.evaluation.vit_bench_report import compared
     from perception.nodes.network import Link, obstacle
-    from perception.nodes.vit_bench import Options, bench, compared
+    from perception.nodes.vit_bench import Options, bench
     from perception.tasks.vit_split import read_split
 
     if args.frames < 3 or args.rate <= 0 or not 0 < args.share <= 1:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Classification
 
 from perception.evaluation.class_folder import ClassDataset
+from perception.evaluation.vit_bench_report import PLAIN, predicted_accuracy, table, told_cost
 from perception.nodes.convert import image_to_message
 from perception.nodes.diagnostics import counts_of, stages_of
 from perception.nodes.image_source_node import Pace
@@ -40,7 +41,7 @@ BASE = "base"
 FUSION = "vit_fusion_node"
 FAULTS = ("restart", "cut", "loss", "slow", "kill")
 """What begins and ends while images flow."""
-SCENARIOS = ("plain", *FAULTS, "skew", "all")
+SCENARIOS = (PLAIN, *FAULTS, "skew", "all")
 STAGES = ("wait", "fuse", "latency", "overrun", "overhead")
 """Of the fusion node's."""
 LOSS = 0.2
@@ -278,6 +279,11 @@ class VitBench:
             "kill": (lambda: kill(first.name), lambda: self._start_worker(session, first)),
         }[name]
 
+    def _infer_ms(self, camera: Camera) -> dict[str, float]:
+        """Median of each worker that has said one."""
+        told = {one.name: stages_of(camera.diagnostics.get(f"/{one.name}", {})) for one in self.split.workers}
+        return {name: stages["infer"]["p50"] for name, stages in told.items() if "infer" in stages}
+
     def _figures(self, camera: Camera, values: dict[str, str]) -> dict[str, Any]:
         answered = {stamp: camera.answers[stamp] for stamp in camera.sent if stamp in camera.answers}
         delays = [when - camera.sent[stamp][0] for stamp, (when, _) in answered.items()]
@@ -296,25 +302,10 @@ class VitBench:
             "accuracy": round(len(right) / len(known), 4) if known else None,
             "accuracy_of_answered": round(len(right) / sum(stamp in answered for stamp in known), 4) if right else None,
             "accuracy_predicted": predicted_accuracy(self.split, counts),
-            "fusion_ms": {
-                name: stages[name] for name in ("wait", "fuse", "latency", "overrun", "overhead") if name in stages
-            },
+            "infer_ms": self._infer_ms(camera),
+            "fusion_ms": {name: stages[name] for name in STAGES if name in stages},
             "counts": counts,
         }
-
-
-def predicted_accuracy(split: Split, counts: Mapping[str, int]) -> float | None:
-    """How many answers should be right by what was measured when the split was made, every worker that an answer was
-    without costing what one costs; None where that was not measured.
-
-    Args:
-        counts: the fusion node's.
-    """
-    said = split.predictions
-    if not {"accuracy", "accuracy_one_missing"} <= said.keys() or not counts["published"]:
-        return None
-    missing = sum(counts[f"missing_{worker.name}"] for worker in split.workers) / counts["published"]
-    return round(said["accuracy"] - missing * (said["accuracy"] - said["accuracy_one_missing"]), 4)
 
 
 def bench(
@@ -325,7 +316,7 @@ def bench(
     out.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {"split": str(split.folder), "hash": split.hash, "workers": len(split.workers)}
     report |= {"machine": machine(), "options": asdict(options), "predictions": dict(split.predictions)}
-    report |= {"predicted_worker_ms": [worker.latency_ms for worker in split.workers], "scenarios": {}}
+    report |= {"macs": [worker.macs for worker in split.workers], "scenarios": {}}
     shown = images(dataset, split.labels)
     with Network(list(dict.fromkeys((BASE, *split.devices))), options.link) as network, network.inside(BASE):
         os.environ.update(network.environment(options.discovery))
@@ -336,44 +327,5 @@ def bench(
             print(f"{split.folder}: {scenario}", flush=True)
             report["scenarios"][scenario] = runs.run(scenario)
             (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    print(f"\n{table(report)}\n\nreport: {out / 'report.json'}")
+    print(f"\n{table(report)}\n\n{told_cost(report)}\n\nreport: {out / 'report.json'}")
     return report
-
-
-def compared(reports: Sequence[dict[str, Any]]) -> list[str]:
-    """How much faster each split is than the first, while nothing goes wrong, and how much was predicted."""
-    told = []
-    first = reports[0]
-    for report in reports[1:] if "plain" in first["scenarios"] else ():
-        measured = [each["scenarios"]["plain"]["latency_ms"]["p50"] for each in (first, report)]
-        predicted = [max(each["predicted_worker_ms"]) for each in (first, report)]
-        told.append(
-            f"{report['split']}: {measured[0] / measured[1]:.2f} times as fast as {first['split']}; its slowest worker "
-            f"was predicted to be {predicted[0] / predicted[1]:.2f} times as fast"
-        )
-    return told
-
-
-def table(report: dict[str, Any]) -> str:
-    """The report as a person reads it."""
-    lines = [
-        f"{'':<9}{'answered':>14}{'p50':>8}{'p95':>8}{'p99':>8}{'max ms':>8}{'over p99':>10}{'gap s':>7}"
-        f"{'incomplete':>12}{'late':>6}{'fusion p50':>12}{'right':>8}{'predicted':>11}"
-    ]
-    for name, figures in report["scenarios"].items():
-        delays, counts = figures["latency_ms"], figures["counts"]
-        over, cost = (
-            figures["fusion_ms"].get(stage, {}).get(point, float("nan"))
-            for stage, point in (("overrun", "p99"), ("overhead", "p50"))
-        )
-        right, predicted = (
-            "" if figures[name] is None else f"{figures[name]:.3f}"
-            for name in ("accuracy_of_answered", "accuracy_predicted")
-        )
-        lines.append(
-            f"{name:<9}{figures['answered']:>6} of {figures['sent']:<4}"
-            + "".join(f"{delays.get(point, float('nan')):>8.1f}" for point in ("p50", "p95", "p99", "max"))
-            + f"{over:>10.2f}{figures['longest_gap_s']:>7.2f}{counts['incomplete']:>12}{counts['late']:>6}{cost:>12.2f}"
-            + f"{right:>8}{predicted:>11}"
-        )
-    return "\n".join(lines)

@@ -1,12 +1,13 @@
 """Which device runs which part of a split network: what parts cost, what devices allow, and a greedy choice.
 
-Costs are predicted. A device computes at its own rate and then sends the features as float16; energy is its power,
-which it is taken to draw while it does either, times that time. Waiting, and the image's own way to the device, are not
-in it.
+Costs are predicted. A device has an overhead for every image, computes at its own rate, and then sends the features as
+float16; energy is its power, which it is taken to draw while it does any of these, times that time. Waiting is not in
+it, nor is the image's own way to the device, unless the overhead was measured with it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ class Device:
     """While it computes or sends."""
     bandwidth: float
     """Mbit/s."""
+    overhead: float = 0.0
+    """Milliseconds that an image takes beside what the network computes, however large that is: it is received and
+    decoded, and its features are published. `perception vit bench` measures them; 0: not counted."""
     energy: float | None = None
     """Joules that an image may cost; None: any."""
     latency: float | None = None
@@ -44,6 +48,13 @@ class Device:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} of device {self.name!r} is {value}; it must be more than 0")
+        check_overhead(f"overhead of device {self.name!r}", self.overhead)
+
+
+def check_overhead(name: str, value: float) -> None:
+    """Raise ValueError for what cannot be an overhead."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} is {value}; accepted: milliseconds, 0 or more")
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,9 @@ class Fleet:
 
     devices: tuple[Device, ...]
     fusion: str = ""
+    fusion_overhead: float = 0.0
+    """Milliseconds that fusing takes beside what its network computes: features are received, the answer is published.
+    """
 
     def __post_init__(self) -> None:
         names = [device.name for device in self.devices]
@@ -61,6 +75,7 @@ class Fleet:
             )
         if self.fusion and self.fusion not in names:
             raise ValueError(f"fusion is {self.fusion!r}, which is none of the devices {', '.join(names)}")
+        check_overhead("fusion_overhead", self.fusion_overhead)
 
     @property
     def fastest(self) -> Device:
@@ -71,6 +86,10 @@ class Fleet:
     def fusing(self) -> Device:
         """The one that fuses."""
         return next((device for device in self.devices if device.name == self.fusion), self.fastest)
+
+    def fusion_ms(self, macs: int) -> float:
+        """Milliseconds from the last features to the answer, of a fusion network of so many multiply-accumulates."""
+        return self.fusion_overhead + compute_ms(self.fusing, macs)
 
 
 def read_fleet(path: Path) -> Fleet:
@@ -106,7 +125,7 @@ def compute_ms(device: Device, macs: int) -> float:
 def latency_ms(device: Device, cost: Cost) -> float:
     """Milliseconds from the image until the features have arrived."""
     sent = 8 * (SENT * cost.features + MESSAGE) / (1e3 * device.bandwidth)
-    return compute_ms(device, cost.macs) + sent
+    return device.overhead + compute_ms(device, cost.macs) + sent
 
 
 def energy_j(device: Device, cost: Cost) -> float:

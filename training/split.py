@@ -340,15 +340,16 @@ def _worker_config(whole: Whole, part: Placed, name: str) -> ModelConfig:
 def predict(whole: Whole, placed: list[Placed], fleet: Fleet, fused: FusedViT) -> dict[str, float]:
     """Milliseconds and joules of an image, and how much smaller parts are than the whole.
 
-    The answer is there when the last features have arrived and are fused; `full` is the whole network on the fastest
-    device, which need not have the memory for it.
+    The answer is there when the last features have arrived and are fused; `overhead` is the part of that which does not
+    hang on what is computed; `full` is the whole network on the fastest device, which need not have the memory for it.
     """
     full = whole.cost(whole.heads, classifies=True)
-    fusion = compute_ms(fleet.fusing, sum(layer.weight.numel() for layer in fused.layers))
-    slowest = max(latency_ms(part.device, part.cost) for part in placed)
-    full_ms = compute_ms(fleet.fastest, full.macs)
+    fusion = fleet.fusion_ms(sum(layer.weight.numel() for layer in fused.layers))
+    slowest = max(placed, key=lambda part: latency_ms(part.device, part.cost))
+    full_ms = fleet.fastest.overhead + compute_ms(fleet.fastest, full.macs)
     return {
-        "latency_ms": slowest + fusion,
+        "latency_ms": latency_ms(slowest.device, slowest.cost) + fusion,
+        "overhead_ms": slowest.device.overhead + fleet.fusion_overhead,
         "fusion_ms": fusion,
         "energy_j": sum(energy_j(part.device, part.cost) for part in placed) + fleet.fusing.watts * fusion / 1e3,
         "latency_full_ms": full_ms,

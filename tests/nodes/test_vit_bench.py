@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import pytest
 from robot import total
-from splitting import LABELS, build_split, write_split
+from splitting import LABELS, build_split
 
 from perception.evaluation.class_folder import ClassFolder
 from perception.nodes.network import DISCOVERY, obstacle
-from perception.nodes.vit_bench import SCENARIOS, images, predicted_accuracy
+from perception.nodes.vit_bench import SCENARIOS, images
 from perception.tasks.vit_split import Split
 
 needs_hosts = pytest.mark.skipif(bool(obstacle()), reason=obstacle())
@@ -44,6 +44,7 @@ def bench(split: Split, tmp_path: Path) -> Bench:
         assert done.returncode == 0, done.stderr
         report = json.loads((tmp_path / split.folder.name / "report.json").read_text())
         assert scenario in done.stdout and report["hash"] == split.hash
+        assert ("An image took" in done.stdout) == (scenario == "plain")
         return dict(report["scenarios"][scenario])
 
     return bench
@@ -68,6 +69,8 @@ def test_hosts_find_each_other_and_all_goes_over_their_links(bench: Bench, color
     figures = bench("plain", 20, "--discovery", discovery, "--data", str(colors))
     assert figures["sent"] == 20 and figures["answered"] >= 18
     assert figures["accuracy_of_answered"] > 0.8  # the first may come before all have found each other
+    assert set(figures["infer_ms"]) == {f"worker_{number}" for number in range(3)}
+    assert 0 < max(figures["infer_ms"].values()) < figures["latency_ms"]["p50"]
     sent = figures["answered"] * 32 * 32 * 3
     assert figures["link_bytes"]["base"] > 3 * sent
     assert all(figures["link_bytes"][f"pi_{number}"] > sent for number in (1, 2, 3))
@@ -96,13 +99,6 @@ def test_images_are_those_of_the_splits_classes(colors: Path) -> None:
     with pytest.raises(ValueError, match="data0 has images of blue, green, which the split does not know"):
         images(dataset, ("red", "yellow"))
     assert images(None, LABELS)[0].label == ""
-
-
-def test_accuracy_is_predicted_by_how_many_were_missing(tmp_path: Path) -> None:
-    counts = {"published": 10, "missing_worker_0": 5, "missing_worker_1": 0, "missing_worker_2": 2}
-    measured = {"accuracy": 0.9, "accuracy_one_missing": 0.8}
-    assert predicted_accuracy(write_split(tmp_path, predictions=measured), counts) == pytest.approx(0.83)
-    assert predicted_accuracy(write_split(tmp_path), counts) is None
 
 
 def test_the_command_offers_what_can_be_measured() -> None:

@@ -54,8 +54,19 @@ def test_costs_are_predicted() -> None:
     assert energy_j(PI, cost) == pytest.approx(5 * latency_ms(PI, cost) / 1000)
     assert cost.bytes == 1_000_000 and refusals(PI, cost) == []
     assert refusals(device("d", latency=8.0), cost) == ["latency 10.4 of 8 ms"]
+    assert latency_ms(device("d", overhead=4.0), cost) == pytest.approx(4.0 + 10.0 + 0.384)
+    assert energy_j(device("d", overhead=4.0), cost) == pytest.approx(5 * 14.384 / 1000)
     tight = device("d", memory=0.5, energy=0.01)
     assert refusals(tight, cost) == ["memory 1 of 0.5 MB", "energy 0.0519 of 0.01 J"]
+
+
+def test_an_overhead_keeps_small_parts_from_being_as_fast_as_they_are_small() -> None:
+    """A worker with a fifth of the heads has a 25th of the arithmetic: 250 ms and 10 ms beside 15 ms."""
+    slow = device("d", overhead=15.0, bandwidth=1e9)
+    whole, part = (latency_ms(slow, cost_of(heads)) for heads in (5, 1))
+    assert whole == pytest.approx(265.0) and part == pytest.approx(25.0) and whole / part == pytest.approx(10.6)
+    fleet = Fleet((slow,), fusion_overhead=2.0)
+    assert fleet.fusion_ms(5_000_000) == pytest.approx(2.0 + 1.0), "of 10 MFLOP at 10 GFLOP/s"
 
 
 def test_the_fastest_device_that_fits_is_taken_and_leaves_the_pool() -> None:
@@ -87,13 +98,15 @@ def test_devices_are_read_from_a_file(tmp_path: Path) -> None:
     fleet = read_fleet(path)
     assert [one.name for one in fleet.devices] == ["a", "b"] and fleet.devices[1].latency == 20
     assert fleet.devices[0].energy is None and fleet.fusing.name == "a"
-    path.write_text(path.read_text() + "fusion: b\n")
-    assert read_fleet(path).fusing.name == "b"
+    path.write_text(path.read_text() + "fusion: b\nfusion_overhead: 2\n")
+    assert read_fleet(path).fusing.name == "b" and read_fleet(path).fusion_overhead == 2
     for text, said in (
         ("devices: []", "devices need different names"),
         (f"devices: [{line % ('a', '')}]\nfusion: c", "fusion is 'c'"),
         (f"devices: [{line % ('a', ', colour: 3')}]", "unknown fields: colour"),
         ("devices: [{name: a, memory: 0, gflops: 1, watts: 1, bandwidth: 1}]", "memory of device 'a' is 0"),
+        (f"devices: [{line % ('a', ', overhead: -1')}]", "overhead of device 'a' is -1; accepted: milliseconds"),
+        (f"devices: [{line % ('a', '')}]\nfusion_overhead: -1", "fusion_overhead is -1; accepted: milliseconds"),
         ("devices: [{name: a}]", "devices lacks: memory, gflops"),
     ):
         path.write_text(text)

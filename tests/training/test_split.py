@@ -26,8 +26,8 @@ from perception.training.split import SplitSettings, Whole, resampled, split  # 
 from perception.training.train import train  # noqa: E402
 
 LARGE = Device("large", memory=100.0, gflops=20.0, watts=10.0, bandwidth=100.0)
-SMALL = Device("small", memory=0.5, gflops=5.0, watts=2.0, bandwidth=10.0)
-FLEET = Fleet((SMALL, LARGE))
+SMALL = Device("small", memory=0.5, gflops=5.0, watts=2.0, bandwidth=10.0, overhead=3.0)
+FLEET = Fleet((SMALL, LARGE), fusion_overhead=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,12 @@ def test_a_split_is_what_nodes_read(made: Path, home: Path) -> None:
     assert load_fusion(found).classes == 3
     said = found.predictions
     assert {"accuracy", "accuracy_full", "accuracy_one_missing", "latency_ms", "energy_j"} <= set(said)
-    assert said["latency_ms"] > max(worker.latency_ms for worker in found.workers)
+    computed, sent = 2 * second.macs / 5e6, 8 * (2 * 64 + 256) / 1e4
+    assert second.latency_ms == pytest.approx(3 + computed + sent, abs=1e-4) and first.latency_ms < 3
+    fused = 2 * (192 * 256 + 256 * 3) / 20e6
+    assert said["fusion_ms"] == pytest.approx(0.5 + fused, abs=1e-5)
+    assert said["latency_ms"] == pytest.approx(second.latency_ms + 0.5 + fused, abs=1e-3)
+    assert said["overhead_ms"] == 3.5 and said["latency_full_ms"] < 3, "of the large device, which has none"
     assert said["times_smaller_largest"] > 1
 
 
@@ -101,7 +106,7 @@ def test_the_report_says_who_holds_what(made: Path, home: Path) -> None:
     trained = json.loads((home / "whole/vit_tiny.json").read_text())["vit_tiny"]["metrics"]["top1"]
     assert found.predictions["accuracy_full"] == pytest.approx(trained, abs=1e-4), "of the same images"
     assert f"| worker_1 | small | ring, square | 64 | {found.workers[1].parameters:,} |" in text
-    assert found.short_hash in text and "2 bytes a feature" in text
+    assert found.short_hash in text and "2 bytes a feature" in text and "of the devices file: 3.50 ms" in text
     report = json.loads((made / "report.json").read_text())
     assert report["measured"]["images"] == 9 and report["split"] == found.hash
     assert set(report["own_classifier"]) == {"worker_0", "worker_1"}
@@ -140,9 +145,10 @@ def test_an_interrupted_split_goes_on_and_gives_the_same(
 def test_one_worker_for_all_classes_has_no_others(home: Path) -> None:
     chosen = settings(home, workers=1, heads=1, tuned=False, teacher=str(home / "teacher/vit_tiny.safetensors"))
     train(small_recipe(name="teacher"), home, home / "teacher")
-    found = split(chosen, FLEET, home / "one", say=lambda line: None)
+    found = split(chosen, Fleet((LARGE,)), home / "one", say=lambda line: None)
     assert [worker.classes for worker in found.workers] == [NAMES] and found.workers[0].device == "large"
     assert "accuracy_one_missing" not in found.predictions
+    assert "The devices file states no overhead" in (home / "one/report.md").read_text()
     listed = json.loads((home / "one/work/worker_0/vit_tiny.json").read_text())["vit_tiny"]
     assert listed["options"]["labels"] == list(NAMES) and listed["options"]["heads"] == 1
 
@@ -176,7 +182,7 @@ def test_the_commands(made: Path, home: Path, capsys: pytest.CaptureFixture[str]
     lines = ", ".join(
         str({key: value for key, value in vars(one).items() if value is not None}) for one in FLEET.devices
     )
-    devices.write_text(f"devices: [{lines}]")
+    devices.write_text(f"devices: [{lines}]\nfusion_overhead: 0.5")
     arguments = ["vit", "split", "--model", str(home / "whole/vit_tiny.safetensors"), "--devices", str(devices)]
     options = ["--heads", "2", "--images", "4", "--retrain", "2", "--fuse", "4", "--batch", "4", "--missing", "0.5"]
     data, figures = ["--data", str(home / "shapes")], home / "figures.json"
