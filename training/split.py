@@ -147,7 +147,8 @@ def split(
 ) -> Split:
     """Split a network, or do what is left of it; the folder `out` is then what nodes read.
 
-    With the same arguments the result is the same, whether or not it was interrupted.
+    With the same arguments the result is the same, whether or not it was interrupted. With other devices on which the
+    same workers fit, nothing is trained again: graphs and report are made anew.
 
     Raises:
         ValueError: no such model or data, limits that cannot be met, or `out` holds another split's work.
@@ -166,7 +167,8 @@ def split(
         raise ValueError(f"{heads} heads are asked of {settings.model}, which has {whole.heads}")
     placed = place(groups, fleet, heads, functools.cache(whole.cost), say)
     work = out / "work"
-    _bind(work / "plan.json", settings, fleet, whole, placed)
+    _bind(work / "plan.json", settings, whole, placed)
+    _note_devices(work / "devices.json", fleet, out / FILE)
     if (out / FILE).is_file():  # which is written last
         return read_split(out)
     weights = []
@@ -188,20 +190,27 @@ def split(
     return found
 
 
-def _bind(path: Path, settings: SplitSettings, fleet: Fleet, whole: Whole, placed: list[Placed]) -> None:
+def _bind(path: Path, settings: SplitSettings, whole: Whole, placed: list[Placed]) -> None:
     """Write down what the work belongs to, or refuse to go on with that of something else."""
     text = json.dumps(
         {
             "settings": dataclasses.asdict(settings),
             "weights": whole.config.weights_sha256,
             "teacher": model_config(settings.teacher or settings.model).weights_sha256,
-            "devices": dataclasses.asdict(fleet),
-            "workers": [dataclasses.asdict(part) for part in placed],
+            "workers": [{"classes": part.classes, "heads": part.heads} for part in placed],
         },
         indent=1,
     )
     if path.is_file() and path.read_text() != text:
         raise ValueError(f"{path.parent} holds the work of another split; choose another --out or remove it")
+    write_atomically(path, text.encode())
+
+
+def _note_devices(path: Path, fleet: Fleet, result: Path) -> None:
+    """Write down for which devices predictions are made, and drop a result that was made for others."""
+    text = json.dumps(dataclasses.asdict(fleet), indent=1)
+    if path.is_file() and path.read_text() != text:
+        result.unlink(missing_ok=True)
     write_atomically(path, text.encode())
 
 

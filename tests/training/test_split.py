@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,20 @@ def test_an_interrupted_split_goes_on_and_gives_the_same(
     assert split(settings(home), FLEET, made, say=lambda line: None).hash == read_split(made).hash, "nothing is left"
     with pytest.raises(ValueError, match="holds the work of another split; choose another --out or remove it"):
         split(settings(home, rate=0.1), FLEET, out, say=lambda line: None)
+
+
+def test_other_devices_change_predictions_and_nothing_that_was_trained(made: Path, home: Path) -> None:
+    out = home / "moved"
+    shutil.copytree(made, out)
+    slower = dataclasses.replace(LARGE, overhead=7.0)
+    found, before = split(settings(home), Fleet((SMALL, slower), fusion_overhead=0.5), out, say=print), read_split(made)
+    assert found.workers[0].latency_ms == pytest.approx(before.workers[0].latency_ms + 7)
+    assert found.predictions["overhead_ms"] == 7.5 and found.predictions["accuracy"] == before.predictions["accuracy"]
+    trained = sorted(path for path in (made / "work").rglob("*.safetensors"))
+    assert trained and all(
+        path.stat().st_mtime_ns == (out / path.relative_to(made)).stat().st_mtime_ns for path in trained
+    )
+    assert [worker.sha256 for worker in found.workers] == [worker.sha256 for worker in before.workers]
 
 
 def test_one_worker_for_all_classes_has_no_others(home: Path) -> None:
