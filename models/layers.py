@@ -78,7 +78,7 @@ class DropPath(nn.Module):
         self.chance = chance
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training:
+        if not self.training or not self.chance:
             return x
         kept = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.chance
         return x * kept / (1 - self.chance)

@@ -78,7 +78,7 @@ def test_drop_path_drops_whole_samples_in_training_only() -> None:
     values = layer(x).flatten(1)
     assert (values == values[:, :1]).all() and set(values[:, 0].tolist()) == {0.0, 1.25}
     assert values.mean() == pytest.approx(1, abs=0.03)
-    assert layer.eval()(x) is x
+    assert layer.eval()(x) is x and DropPath(0.0)(x) is x
 
 
 def test_what_is_enhanced_is_subtracted_in_normalised_space() -> None:
