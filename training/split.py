@@ -71,9 +71,9 @@ class SplitSettings:
     """That every worker begins with, before limits cost it some; 0: as many as all together have what the whole has."""
     images: int = 256
     """By which is measured what matters; half of them are of a worker's own classes."""
-    retrain: int = 600
-    """Steps of training a worker again."""
-    fuse: int = 3000
+    retrain: int = 300
+    """Steps of training a worker again: few, as it learns on with the fusion network."""
+    fuse: int = 6000
     """Steps of training the fusion network."""
     tuned: bool = True
     """Whether the workers learn on with the fusion network."""
@@ -87,7 +87,7 @@ class SplitSettings:
     """A trained classifier from which workers and fusion learn, given as `model` is; empty: the network that is split.
     """
     rate: float = 5e-4
-    batch: int = 256
+    batch: int = 128
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -245,7 +245,7 @@ def _recipe(name: str, whole: Whole, settings: SplitSettings, steps: int, **fiel
         evaluate=str(Path(settings.data).resolve()),
         stages=(Stage(steps, whole.config.input_size, settings.batch),),
         data_licence=whole.config.data_licence,
-        augmentation=ClassAugmentation(shift=0.125, zoom=1.1, color=0.2, mixup=0.1, cutmix=0.3),
+        augmentation=ClassAugmentation(shift=0.125, zoom=1.1, color=0.1, cutmix=0.3),
         teacher=settings.teacher or whole.model,
         temperature=2.0,
         rate=settings.rate,

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed; training ne
 
 from interruption import interrupt_once  # noqa: E402
 
-from perception.models import create_model, model_config  # noqa: E402
+from perception.models import count_macs, count_parameters, create_model, model_config  # noqa: E402
 from perception.training.class_data import STILL, ClassAugmentation  # noqa: E402
 from perception.training.classification import (  # noqa: E402
     ClassificationLesson,
@@ -183,6 +183,13 @@ def test_shipped_recipes_are_of_their_networks() -> None:
     assert isinstance(recipe, ClassificationRecipe)
     config = model_config(recipe.model, recipe.size, labels=recipe.labels, **(recipe.network or {}))
     assert config.input_size == (32, 32) and len(config.labels) == 10
+    with torch.device("meta"):
+        whole, worker = (
+            create_model(recipe.model, False, recipe.size, **(recipe.network or {}) | options)
+            for options in ({}, {"heads": 1, "classifies": False})
+        )
+    assert count_parameters(whole) > 28 * count_parameters(worker)
+    assert count_macs(whole, recipe.size) > 25 * count_macs(worker, recipe.size)
     teacher = load_recipe(Path(recipe.teacher).parent.name)
     assert isinstance(teacher, ClassificationRecipe) and teacher.labels == recipe.labels
     assert Path(recipe.teacher).stem == teacher.model and (RECIPES / f"{teacher.name}.yaml").is_file()
