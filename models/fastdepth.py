@@ -147,8 +147,7 @@ _register(
     widths=(16, 56, 88, 120, 144, 256, 408, 376, 272, 288, 296, 328, 480, 512),
 )  # fmt: skip
 # On newer encoders, lateral, and at the aspect of most cameras.
-for _name in ("fastdepth_mobilenet_v2", "fastdepth_mobilenet_v2_pruned"):  # the second one's weights are narrower
-    _register(_name, "mobilenet_v2", (192, 128, 96, 64, 32), (192, 256), lateral=True)
+_register("fastdepth_mobilenet_v2", "mobilenet_v2", (192, 128, 96, 64, 32), (192, 256), lateral=True)
 _register("fastdepth_mobilenet_v2_050", "mobilenet_v2", (128, 96, 64, 48, 24), (192, 256), lateral=True, width=0.5)
 _register("fastdepth_mobilenet_v2_035", "mobilenet_v2", (96, 64, 48, 32, 16), (192, 256), lateral=True, width=0.35)
 _register("fastdepth_efficientnet_lite0", "efficientnet_lite0", (160, 96, 64, 48, 24), (192, 256), lateral=True)

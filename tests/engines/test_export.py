@@ -26,7 +26,7 @@ from perception.models import create_model, list_models, model_config
 SIZE = (64, 96)
 EXPORTED: dict[str, dict[str, int]] = {
     "fastdepth": {},
-    "fastdepth_mobilenet_v2_pruned": {},
+    "fastdepth_mobilenet_v2": {},
     "ffnet_22s_bcc_mobile_pre_down": {},
     "ffnet_mobilenet_v2": {},
     "mobiledet_cpu": {},
