@@ -5,9 +5,13 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from perception.tasks.vit_split import FILE, FusionFile, Split, SplitWorker
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # how long a test takes says what else the machine does
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_finish() -> None:

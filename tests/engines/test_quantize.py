@@ -96,7 +96,7 @@ def test_without_frames_there_is_no_int8() -> None:
         quantize(tiny_graph(), [], SCHEMES[0])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.tuples(st.integers(1, 6), st.integers(1, 9), st.sampled_from([1, 3])),

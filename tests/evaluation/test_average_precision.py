@@ -87,7 +87,7 @@ def plain(scenes: list[dict[str, Any]], name: str, overlap: float) -> tuple[floa
 
 
 @given(st.integers(0, 10_000), st.integers(1, 8))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_it_is_what_the_plain_protocol_gives(seed: int, images: int) -> None:
     scenes = random_scenes(seed, images)
     evaluation = Evaluation(scenes)

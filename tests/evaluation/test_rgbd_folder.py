@@ -68,7 +68,7 @@ def test_camera_file_says_where_the_frames_come_from(tmp_path):
 
 
 @given(st.floats(-0.12, 0.12), st.floats(-0.12, 0.12), st.sampled_from((2, 4)))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_coarse_depth_of_a_plane_is_exact_at_full_size(across, down, k):
     coarse = plane(CAMERA.resized(64 // k, 48 // k), (across, down))
     fine = upsampled(coarse.astype(np.float32), k)

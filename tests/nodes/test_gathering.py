@@ -150,7 +150,7 @@ def test_no_more_than_a_second_of_images_is_open(images: Images) -> None:
     assert images.take() == [(1, [1, 2]), (2, [1, 2])]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.integers(1, 12), st.floats(0, 0.08)),

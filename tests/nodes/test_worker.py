@@ -367,7 +367,7 @@ OPERATIONS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(OPERATIONS, max_size=30))
 def test_every_item_ends_in_exactly_one_way(operations: list[tuple[str, str]]) -> None:
     recorder = Recorder()

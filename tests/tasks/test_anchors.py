@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -37,7 +37,6 @@ def test_anchors_are_those_that_were_published() -> None:
     assert last == pytest.approx([0.41833, 0.57009, 0.72111, 0.87178, 0.97468], abs=1e-5)
 
 
-@settings(deadline=None)
 @given(arrays.arrays(np.float32, (7, 2), elements=st.floats(0, 1, width=32)), st.integers(0, 2**16))
 def test_decoding_undoes_encoding(centers: np.ndarray, seed: int) -> None:
     sizes = np.random.default_rng(seed).uniform(0.01, 1, (7, 2)).astype(np.float32)

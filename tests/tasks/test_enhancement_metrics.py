@@ -64,7 +64,7 @@ def plain_ssim(image: np.ndarray, target: np.ndarray) -> float:
     return float(np.mean(found))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 9999), st.floats(0, 1))
 def test_ssim_is_that_of_the_definition(seed: int, share: float) -> None:
     target = noise(seed)
@@ -84,7 +84,7 @@ def plain_loe(image: np.ndarray, dark: np.ndarray) -> float:
     return changed / len(before) ** 2
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 9999))
 def test_loe_is_that_of_the_definition(seed: int) -> None:
     dark, image = noise(seed, (6, 7), high=20), noise(seed + 1, (6, 7))

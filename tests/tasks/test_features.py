@@ -17,7 +17,7 @@ def of(values: object) -> Features:
     return Features(np.asarray(values, np.float32), "worker_0", HASH)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arrays(np.float32, st.integers(0, 400), elements=st.floats(-60000, 60000, width=32)))
 def test_float16_comes_back_as_it_rounds(values: np.ndarray) -> None:
     data, text = encode_features(of(values))
@@ -26,7 +26,7 @@ def test_float16_comes_back_as_it_rounds(values: np.ndarray) -> None:
     assert (found.worker, found.split) == ("worker_0", HASH)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arrays(np.float32, st.integers(1, 400), elements=st.floats(-100, 100, width=32)))
 def test_int8_comes_back_within_half_a_step(values: np.ndarray) -> None:
     found = decode_features(*encode_features(of(values), "int8"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perception.tasks import nms
@@ -41,7 +41,6 @@ def problem(seed: int, boxes: int, candidates: int, classes: int, levels: int):
     return np.concatenate([corner, corner + size], 1).astype(np.float32), owners, scores, labels
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([1, 3, 90]), st.sampled_from([2, 5, 1000]), st.sampled_from([1, 7, 100]))
 def test_the_rule(seed: int, classes: int, levels: int, limit: int) -> None:
     given = problem(seed, 40, 60, classes, levels)

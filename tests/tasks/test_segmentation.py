@@ -34,7 +34,7 @@ def test_segmentation_is_a_task() -> None:
     assert "segmentation" in task_names() and get_task("segmentation") is task
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.tuples(st.integers(1, 250), st.integers(1, 250)),
     st.tuples(st.integers(1, 600), st.integers(1, 600)),
@@ -60,7 +60,7 @@ def test_every_pixel_has_what_the_network_says_at_its_place(
         assert (values == (line[:, None] if axis == 0 else line)).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32), st.lists(st.booleans(), min_size=3, max_size=3))
 def test_ids_are_labels_or_unlabeled(seed: int, counted: list[bool]) -> None:
     """Also of a graph that gives ids which no label has."""

@@ -27,7 +27,6 @@ def random_maps(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndar
 MAPS = st.builds(random_maps, st.integers(0, 99999), st.integers(1, 7), st.integers(1, 7))
 
 
-@settings(deadline=None)
 @given(MAPS)
 def test_confusion_and_ious_are_those_of_plain_loops(maps: tuple[np.ndarray, np.ndarray]) -> None:
     truth, mask = maps
@@ -76,7 +75,7 @@ def plain_boundary_score(truth: np.ndarray, mask: np.ndarray, place: int, reach:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MAPS, st.sampled_from([0.0, 0.15, 0.25]))
 def test_boundary_scores_are_those_of_plain_loops(maps: tuple[np.ndarray, np.ndarray], tolerance: float) -> None:
     truth, mask = maps
@@ -85,7 +84,6 @@ def test_boundary_scores_are_those_of_plain_loops(maps: tuple[np.ndarray, np.nda
     assert boundary_scores(truth, mask, CLASSES, tolerance) == pytest.approx(expected, nan_ok=True)
 
 
-@settings(deadline=None)
 @given(MAPS)
 def test_a_mask_that_is_the_truth_is_right_in_every_metric(maps: tuple[np.ndarray, np.ndarray]) -> None:
     truth, _ = maps

@@ -174,7 +174,7 @@ def test_the_same_images_give_the_same_numbers() -> None:
     assert follow(frames) == follow(frames)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 2**32 - 1))
 def test_no_assignment_gains_more(rows: int, columns: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -26,7 +26,7 @@ def plane(camera: Camera, normal: np.ndarray, offset: float) -> np.ndarray:
     return offset / (normal[0] * x + normal[1] * y + normal[2])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.floats(-0.4, 0.4), st.floats(-0.4, 0.4), st.floats(1, 5))
 def test_a_plane_stays_the_same_plane(a: float, b: float, metres: float) -> None:
     normal = np.array([a, b, 1.0])
@@ -162,7 +162,7 @@ def test_holes_take_the_farther_side() -> None:
     assert np.allclose(single, 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.tuples(*[st.floats(-3, 3)] * 3), st.tuples(*[st.floats(-1, 1)] * 3))
 def test_whatever_comes_a_view_comes_back(seed: int, place: tuple[float, ...], turn: tuple[float, ...]) -> None:
     rng = np.random.default_rng(seed)

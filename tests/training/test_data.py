@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="torch is not installed; training needs it")
@@ -12,7 +12,6 @@ pytest.importorskip("torch", reason="torch is not installed; training needs it")
 from perception.training.data import NEIGHBOURS, hold_out
 
 
-@settings(deadline=None)
 @given(st.integers(50, 500), st.integers(2, 12))
 def test_neighbours_are_held_out_together(count: int, parts: int) -> None:
     kept, held = hold_out(count, parts)

@@ -71,7 +71,7 @@ def plainly_assigned(
     return objects, counted
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 9999), st.integers(1, 6), st.integers(1, 40))
 def test_anchors_answer_for_what_they_overlap_most(seed: int, objects: int, count: int) -> None:
     rng = np.random.default_rng(seed)

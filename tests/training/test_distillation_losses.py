@@ -76,7 +76,7 @@ def test_gradient_term_counts_steps_that_the_target_lacks() -> None:
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(0.1, 10), st.floats(-5, 5), st.integers(0, 999))
 def test_scale_and_shift_of_either_map_change_nothing(alignment: str, scale: float, shift: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

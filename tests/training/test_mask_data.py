@@ -55,7 +55,7 @@ def mixture(frames: Sequence[MaskFrame], pasted: Sequence[int] = (), memory: int
     return MaskMixture([Frames(dataset, range(len(frames)), np.arange(3), 3, memory)], [1.0], pasted)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 9999), st.floats(0.3, 1.0), st.floats(1.0, 3.0), st.floats(1.0, 1.5),
     st.sampled_from([(32, 32), (48, 64), (40, 24)]),
@@ -88,7 +88,6 @@ def test_a_small_frame_lies_in_grey_without_a_class() -> None:
     assert covered.sum() == 24 * 32 and (mask[~covered] == UNLABELED).all() and (image[~covered] == GREY).all()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 999), st.floats(0.5, 2.0))
 def test_a_crop_shows_the_pixel_that_it_is_made_around(seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)
@@ -112,7 +111,6 @@ def test_rare_classes_are_found() -> None:
     assert frames.pixels.tolist() == pytest.approx([48 * 64 - 36 / 20, 0, 36 / 20])
 
 
-@settings(deadline=None)
 @given(st.integers(0, 9999))
 def test_what_is_pasted_stays_whole_and_as_high_as_it_was(seed: int) -> None:
     rng = np.random.default_rng(seed)

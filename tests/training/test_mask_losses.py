@@ -32,7 +32,7 @@ def pixels(logits: torch.Tensor, classes: torch.Tensor) -> list[tuple[list[float
     return [(chance, one) for chance, one in zip(chances, classes.flatten().tolist(), strict=True) if one != UNLABELED]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 9999), st.sampled_from([1.0, 0.5, 0.1]))
 def test_cross_entropy_is_that_of_a_plain_loop(seed: int, hardest: float) -> None:
     logits, classes = random_case(seed)
@@ -43,7 +43,7 @@ def test_cross_entropy_is_that_of_a_plain_loop(seed: int, hardest: float) -> Non
     assert found.item() == pytest.approx(np.mean(counted), rel=1e-4)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 9999))
 def test_jaccard_loss_is_that_of_a_plain_loop(seed: int) -> None:
     logits, classes = random_case(seed)

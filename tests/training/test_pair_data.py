@@ -36,7 +36,7 @@ def pair(seed: int, size: tuple[int, int] = (40, 60), factor: int = 4) -> PairFr
     return PairFrame(dark, dark * np.uint8(factor), name=str(seed))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 9999), st.integers(24, 90), st.integers(24, 90))
 def test_both_images_of_a_pair_are_varied_alike(seed: int, height: int, width: int) -> None:
     rng = np.random.default_rng(seed)
@@ -55,7 +55,7 @@ def test_without_variation_all_of_the_image_is_seen() -> None:
     assert kinds == {frame.target.tobytes(), cv2.flip(frame.target, 1).tobytes()}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 9999), st.integers(5, 300), st.integers(5, 300), st.floats(0.05, 1))
 def test_a_window_has_the_networks_aspect_and_lies_in_the_image(
     seed: int, height: int, width: int, smallest: float

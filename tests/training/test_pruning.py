@@ -40,7 +40,7 @@ def network(name: str) -> nn.Module:
 
 
 @given(data=st.data(), name=st.sampled_from(list_models("depth")))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_what_is_left_computes_as_with_the_other_channels_zero(data: st.DataObject, name: str) -> None:
     full, narrow = copy.deepcopy(network(name)), copy.deepcopy(network(name))
     group = data.draw(st.sampled_from(channel_groups(full)), label="group")
