@@ -261,5 +261,7 @@ for _name in (
 _register_on("ffnet_mobilenet_v2", "mobilenet_v2")
 _register_on("ffnet_efficientnet_lite0", "efficientnet_lite0")
 _register_on("ffnet_efficientnet_lite2", "efficientnet_lite2", ("c", "c"))
-# What this one tells apart goes with its weights.
+# What these tell apart goes with their weights.
+_register_on("ffnet_mobilenet_v2_road", "mobilenet_v2")
+_register_on("ffnet_mobilenet_v2_road_large", "mobilenet_v2")  # the same weights, on larger images
 _register_on("ffnet_mobilenet_v2_indoor", "mobilenet_v2")
