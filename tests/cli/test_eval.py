@@ -129,7 +129,8 @@ def test_two_real_engines_on_the_clip(tmp_path: Path, monkeypatch: pytest.Monkey
     """From building on: the torch reference and ONNX Runtime agree to the last thousandth."""
     pytest.importorskip("torch", reason="torch is not installed (extra `train`)")
     monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "engines"))
-    arguments = ["eval", "fastdepth", "--data", "clip", "--limit", "3", "--half-view", "--out", str(tmp_path / "out")]
+    model, out = "fastdepth_mobilenet_v2", str(tmp_path / "out")
+    arguments = ["eval", model, "--data", "clip", "--limit", "3", "--half-view", "--out", out]
     assert main([*arguments, "--engine", "torch:fp32", "onnxruntime:fp32"]) == 0
     assert not (tmp_path / "engines").exists(), "the robot's own store is left alone"
     report = json.loads((tmp_path / "out" / "clip" / "report.json").read_text())
