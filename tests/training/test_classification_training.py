@@ -114,7 +114,7 @@ def test_what_a_teacher_says_is_learned_at_its_own_size(shapes: Path) -> None:
     with pytest.raises(ValueError, match="cannot teach: it is for classification, weights '.*', classes disc, ring"):
         Teacher(path, ("disc", "eel"))
     with pytest.raises(ValueError, match="fastdepth cannot teach: it is for depth"):
-        Teacher("fastdepth", NAMES)
+        Teacher("fastdepth_mobilenet_v2", NAMES)
 
 
 def test_classes_are_gathered_for_a_worker_that_still_knows_all(shapes: Path) -> None:

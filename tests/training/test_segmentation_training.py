@@ -114,7 +114,7 @@ def test_what_a_teacher_says_is_learned(shapes: Path) -> None:
     with pytest.raises(ValueError, match="cannot teach: it is for segmentation, weights '.*', classes ground, disc"):
         Teacher(teacher, ("ground", "disc"))
     with pytest.raises(ValueError, match="fastdepth cannot teach: it is for depth"):
-        Teacher("fastdepth", NAMES)
+        Teacher("fastdepth_mobilenet_v2", NAMES)
 
 
 def test_recipes_are_chosen_by_frames_that_are_held_out(tmp_path: Path) -> None:

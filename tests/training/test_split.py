@@ -187,7 +187,7 @@ def test_what_cannot_be_split_is_refused(home: Path) -> None:
     with pytest.raises(ValueError, match="4 heads are asked of .* which has 3"):
         split(settings(home, heads=4), FLEET, home / "no")
     with pytest.raises(ValueError, match="fastdepth cannot teach: it is for depth"):
-        split(settings(home, teacher="fastdepth"), FLEET, home / "no")
+        split(settings(home, teacher="fastdepth_mobilenet_v2"), FLEET, home / "no")
     with pytest.raises(ValueError, match="retrain is 0; accepted: 1 or more"):
         settings(home, retrain=0)
 

@@ -530,7 +530,7 @@ def test_what_cannot_be_trained_is_refused_at_once(tmp_path: Path) -> None:
     for changes, words in (
         ({"evaluate": "absent"}, "absent holds no known data set"),
         ({"weights": "fastdepth_mobilenet_v2_050"}, "'fastdepth_mobilenet_v2_050', which has no weights yet"),
-        ({"weights": "fastdepth", "model": "fastdepth_mobilenet_v2"}, "normalised differently"),
+        ({"weights": "fastdepth_mobilenet_v2", "model": "fastdepth"}, "normalised differently"),
     ):
         with pytest.raises(ValueError, match=words):
             train(small_recipe(**changes), tmp_path, tmp_path / "out")
