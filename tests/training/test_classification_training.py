@@ -113,7 +113,7 @@ def test_what_a_teacher_says_is_learned_at_its_own_size(shapes: Path) -> None:
     assert chances_loss(theirs, (theirs / 3).softmax(1), 3.0).item() == pytest.approx(0, abs=1e-5)
     with pytest.raises(ValueError, match="cannot teach: it is for classification, weights '.*', classes disc, ring"):
         Teacher(path, ("disc", "eel"))
-    with pytest.raises(ValueError, match="fastdepth cannot teach: it is for depth"):
+    with pytest.raises(ValueError, match="fastdepth_mobilenet_v2 cannot teach: it is for depth"):
         Teacher("fastdepth_mobilenet_v2", NAMES)
 
 

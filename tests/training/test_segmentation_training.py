@@ -113,7 +113,7 @@ def test_what_a_teacher_says_is_learned(shapes: Path) -> None:
     assert losses[0] > losses[1] and np.isfinite(run.step(0, *batch).item())
     with pytest.raises(ValueError, match="cannot teach: it is for segmentation, weights '.*', classes ground, disc"):
         Teacher(teacher, ("ground", "disc"))
-    with pytest.raises(ValueError, match="fastdepth cannot teach: it is for depth"):
+    with pytest.raises(ValueError, match="fastdepth_mobilenet_v2 cannot teach: it is for depth"):
         Teacher("fastdepth_mobilenet_v2", NAMES)
 
 

@@ -186,7 +186,7 @@ def test_what_cannot_be_split_is_refused(home: Path) -> None:
         split(settings(home, workers=3), FLEET, home / "no")
     with pytest.raises(ValueError, match="4 heads are asked of .* which has 3"):
         split(settings(home, heads=4), FLEET, home / "no")
-    with pytest.raises(ValueError, match="fastdepth cannot teach: it is for depth"):
+    with pytest.raises(ValueError, match="fastdepth_mobilenet_v2 cannot teach: it is for depth"):
         split(settings(home, teacher="fastdepth_mobilenet_v2"), FLEET, home / "no")
     with pytest.raises(ValueError, match="retrain is 0; accepted: 1 or more"):
         settings(home, retrain=0)
