@@ -10,6 +10,9 @@ from perception.engines.errors import EngineError
 
 FLOAT_INPUTS = {"Resize": (1, 2)}
 """Inputs that the operator's definition wants in float32 whatever the data is: regions and scales of Resize."""
+LARGEST = float(np.finfo(np.float16).max)
+STORED = "_stored"
+"""Ends the names of packed weights."""
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -39,13 +42,16 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _half(tensor: onnx.TensorProto) -> np.ndarray:
-    values = numpy_helper.to_array(tensor)
-    largest = float(np.abs(values).max(initial=0))
-    if largest > float(np.finfo(np.float16).max):
+    if _reach(tensor) > LARGEST:
         raise EngineError(
-            f"weight {tensor.name!r} reaches {largest:.3g}, and float16 ends at 65504; use --precision fp32 or int8"
+            f"weight {tensor.name!r} reaches {_reach(tensor):.3g}, and float16 ends at {LARGEST:.0f}; use --precision "
+            "fp32 or int8"
         )
-    return values.astype(np.float16)
+    return numpy_helper.to_array(tensor).astype(np.float16)
+
+
+def _reach(tensor: onnx.TensorProto) -> float:
+    return float(np.abs(numpy_helper.to_array(tensor)).max(initial=0))
 
 
 def _cast_input(graph: onnx.GraphProto, given: str) -> None:
@@ -63,6 +69,35 @@ def _cast_output(graph: onnx.GraphProto, output: str) -> None:
         node.output[:] = [inner if name == output else name for name in node.output]
         node.input[:] = [inner if name == output else name for name in node.input]
     graph.node.append(helper.make_node("Cast", [inner], [output], name=f"{output}_to_fp32", to=TensorProto.FLOAT))
+
+
+def pack(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store weights as float16, each cast to float32 before it is read: half the file, arithmetic in float32 as before.
+
+    Changes the model in place and returns it. Values are rounded to float16; tensors beyond its range stay as they are.
+    """
+    graph, casts = model.graph, []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or _reach(tensor) > LARGEST:
+            continue
+        name, stored = tensor.name, f"{tensor.name}{STORED}"
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), stored))
+        casts.append(helper.make_node("Cast", [stored], [name], name=f"{name}_unpacked", to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
+
+
+def unpack(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Make a float32 definition of what `pack` stored; other graphs stay as they are. In place, too."""
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer if tensor.name.endswith(STORED)}
+    for node in [node for node in graph.node if node.op_type == "Cast" and node.input[0] in stored]:
+        tensor = stored[node.input[0]]
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), node.output[0]))
+        graph.node.remove(node)
+    return model
 
 
 def is_float32(model: onnx.ModelProto) -> bool:

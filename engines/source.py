@@ -13,7 +13,7 @@ import onnx
 from perception.engines.errors import EngineError
 from perception.engines.graph import extract_part, read, read_config
 from perception.engines.key import DESCRIPTIONS, sha256
-from perception.engines.precision import is_float32
+from perception.engines.precision import is_float32, unpack
 from perception.engines.rewrites import simplify
 from perception.engines.runtimes import Frame, by_name
 from perception.tasks import typical_inputs
@@ -71,7 +71,7 @@ class OnnxSource:
             data = path.read_bytes() if data is None else data
         except OSError as error:
             raise EngineError(f"model file {path} cannot be read: {error.strerror}") from error
-        self._plain = read(data, str(path))
+        self._plain = unpack(read(data, str(path)))
         self.whole = self.config = read_config(self._plain, str(path))
         self.identity = sha256(data)
         if not is_float32(self._plain):

@@ -22,8 +22,10 @@ def graph_cost(path: Path) -> tuple[int, int]:
     """
     import onnx
 
+    from perception.engines.precision import unpack
+
     try:
-        model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
+        model = onnx.shape_inference.infer_shapes(unpack(onnx.load(path)), data_prop=True)
     except Exception as error:  # protobuf's and onnx's errors have no common base
         raise ValueError(f"{path} is not a readable ONNX file: {error}") from error
     graph = model.graph

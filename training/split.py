@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from perception.engines.export import FromImage, export_graph
 from perception.engines.graph import to_bytes
+from perception.engines.precision import pack
 from perception.engines.rewrites import simplify
 from perception.engines.store import write_atomically
 from perception.evaluation.class_folder import ClassDataset
@@ -315,7 +316,8 @@ def _write_graphs(whole: Whole, fused: FusedViT, placed: list[Placed], out: Path
         path = out / f"{name}.onnx"
         model = fused.workers[number]
         config = _worker_config(whole, part, name)
-        write_atomically(path, to_bytes(simplify(export_graph(FromImage(model, config).eval(), config))))
+        graph = simplify(export_graph(FromImage(model, config).eval(), config))
+        write_atomically(path, to_bytes(pack(graph)))
         workers.append(
             SplitWorker(
                 name=name,

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from perception.engines.precision import pack
 from perception.evaluation.cost import graph_cost
 
 
@@ -35,6 +36,12 @@ def test_a_graph_is_counted(tmp_path: Path) -> None:
     parameters, macs = graph_cost(write(tmp_path / "g.onnx"))
     assert parameters == 36 + 4 + 32 + 30
     assert macs == 5 * 5 * 4 * 9 + 5 * 5 * 8 * 4 + 8 * 5 * 6 * 5
+
+
+def test_packed_weights_are_counted_alike(tmp_path: Path) -> None:
+    plain, packed = write(tmp_path / "g.onnx"), tmp_path / "packed.onnx"
+    onnx.save(pack(onnx.load(plain)), packed)
+    assert graph_cost(packed) == graph_cost(plain)
 
 
 def test_transposed_convolutions_are_counted(tmp_path: Path) -> None:
