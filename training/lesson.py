@@ -59,9 +59,10 @@ class Lesson(ABC, Generic[AnyRecipe]):
         """The loss of a batch, all on one device; `forward` runs `model`."""
 
     def autocast(self, device: torch.device | str) -> torch.autocast:
-        """The arithmetic of the run: bfloat16 where a recipe asks for it, and always on a GPU."""
+        """The arithmetic of the run: bfloat16 on a GPU, and on a CPU that has it where a recipe asks for it."""
         kind = torch.device(device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.recipe.bfloat16 or kind != "cpu")
+        wanted = kind != "cpu" or (self.recipe.bfloat16 and cpu_has_bfloat16())
+        return torch.autocast(kind, torch.bfloat16, enabled=wanted)
 
     @abstractmethod
     def measure(self, predict: Predict, config: ModelConfig) -> dict[str, float]:
@@ -115,6 +116,12 @@ class Lesson(ABC, Generic[AnyRecipe]):
         except TypeError as error:
             lacking = f"the recipe's network has a field that {self.recipe.model!r} lacks: {error}"
             raise ValueError(lacking) from error
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16; one without takes several times as long for it as for float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def find_lesson(model: str) -> type[Lesson]:

@@ -59,7 +59,7 @@ class Recipe:
     quantization: bool = False
     """Whether the stages train with the rounding of an int8 engine, BatchNorm's statistics fixed."""
     bfloat16: bool = False
-    """Whether arithmetic is bfloat16, where autocast allows, on a CPU too; on a GPU it always is."""
+    """Whether arithmetic is bfloat16, where autocast allows, on a CPU that has it, too; on a GPU it always is."""
     average: float = 0.999
     """Decay of the exponential moving average of the weights, which is what is kept."""
     seed: int = 0

@@ -416,6 +416,16 @@ def test_the_encoder_learns_at_its_own_rate(changes: dict[str, Any], scale: floa
         assert rates[id(parameter)] == pytest.approx(0.1 * (scale if name.startswith("encoder") else 1.0)), name
 
 
+@pytest.mark.parametrize(("capability", "dtype"), [("amx_bf16", torch.bfloat16), ("avx2", torch.float32)])
+def test_bfloat16_is_for_cpus_that_have_it(
+    capability: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, capability: True})
+    lesson = DepthLesson(small_recipe(bfloat16=True), Mixture([], [], []))
+    with lesson.autocast("cpu"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is dtype
+
+
 def test_half_views_leave_the_statistics_of_whole_ones() -> None:
     torch.manual_seed(0)
     images, depths, model = torch.rand(4, 3, 64, 64), torch.rand(4, 1, 64, 64) + 1, create_model("fastdepth_pruned")
