@@ -32,6 +32,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--precision", default="auto", help="of the engines that name none (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of each engine; 0 (default): all cores")
+    parser.add_argument(
+        "--frames",
+        type=Path,
+        help="folder of images for engines that are built (default: the shipped clip)",
+    )
     data = parser.add_argument_group("data")
     data.add_argument("--data", required=True, help="path, or nyu, clip, rooms[:SEED[:FRAMES]], composed, coco, ...")
     data.add_argument("--data-root", type=Path, help="where names lie (default: $PERCEPTION_DATA or ../shared/data)")
@@ -77,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         assessment = find_assessment(dataset.task).from_arguments(args)
         folder = args.out / slug(dataset.name)
         command = shlex.join(["perception", *sys.argv[1:]])
-        comparison = Comparison(dataset, count, assessment, folder, args.threads, command, _say)
+        comparison = Comparison(dataset, count, assessment, folder, args.threads, command, _say, args.frames)
         costs = {model: _cost(model) for model in args.models}
         measured = [comparison.measure(one, costs[one.model], look) for one in chosen for look in looks]
         if any(entry.rows for entry in measured):
@@ -115,7 +120,7 @@ def _data(args: argparse.Namespace, chosen: list[Contender], stack: ExitStack) -
     from perception.evaluation.pairs import PairDataset
 
     def engine(contender: Contender) -> Engine:
-        return stack.enter_context(obtain(contender, args.out / "engines", args.threads, _say))
+        return stack.enter_context(obtain(contender, args.out / "engines", args.threads, _say, args.frames))
 
     task = _task(args.models[0])
     dataset = find_dataset(args.data, data_root(args.data_root), args.split, args.splits, task)

@@ -67,6 +67,7 @@ class Comparison:
         threads: CPU threads of the engines; 0: all cores.
         command: as it was typed, for the report.
         say: gets one line about what is being done.
+        frames: for engines that are built; see `obtain`.
     """
 
     def __init__(
@@ -78,9 +79,10 @@ class Comparison:
         threads: int,
         command: str,
         say: Say,
+        frames: Path | None = None,
     ) -> None:
         self.dataset, self.count, self.assessment, self.folder = dataset, count, assessment, folder
-        self.threads, self.command, self.say = threads, command, say
+        self.threads, self.command, self.say, self.frames = threads, command, say, frames
         folder.mkdir(parents=True, exist_ok=True)
         say(f"reading {count} of {len(dataset)} samples of {dataset.name}")
         self.hash = data_hash(dataset, range(count))
@@ -102,7 +104,7 @@ class Comparison:
         try:
             if look.problem:
                 raise EngineError(look.problem)
-            with obtain(contender, self.engines, self.threads, self.say) as engine:
+            with obtain(contender, self.engines, self.threads, self.say, self.frames) as engine:
                 known = facts(engine, self.engines)
                 entry.target = str(known.get("target", contender.target))
                 entry.precision, entry.facts = str(known.get("precision", contender.precision)), known

@@ -78,11 +78,16 @@ def _possible(precision: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def obtain(contender: Contender, directory: Path, threads: int, progress: Progress) -> Engine:
+def obtain(
+    contender: Contender, directory: Path, threads: int, progress: Progress, frames: Path | None = None
+) -> Engine:
     """The engine, which is built if none that fits was built before, and run once.
 
     What auto chooses is what a robot runs: it is built as `perception engines build` does, with its check of accuracy.
     An engine that was named is only to be measured, and might fail that check; it goes to `directory`.
+
+    Args:
+        frames: folder of images by which one that is built gets its parity and its int8 scales; None: the shipped clip.
 
     Raises:
         EngineError: it cannot be built here, or is of a model without weights.
@@ -92,11 +97,13 @@ def obtain(contender: Contender, directory: Path, threads: int, progress: Progre
     where = None if is_choice else directory
     try:
         engine = _load(what, threads, where)
+        if frames:
+            progress(f"{contender.model} on {engine.info['target']} was built before: {frames} is not used for it")
     except EngineError as error:
         progress(f"building, because {error}")
         judge = find_judge if is_choice else None
         for part in engines.part_names(contender.model, directory=where):
-            engines.build(*what, directory=where, judge=judge, part=part, progress=progress)
+            engines.build(*what, directory=where, frames=frames, judge=judge, part=part, progress=progress)
         engine = engines.load_whole(*what, threads, where)
     if not engine.trained:
         engine.close()

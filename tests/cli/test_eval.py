@@ -101,6 +101,25 @@ def test_engines_are_compared(data: str, tmp_path: Path, capsys: pytest.CaptureF
     assert "starts anew: options changed" in capsys.readouterr().out
 
 
+def test_frames_are_for_engines_that_are_built(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built: dict[str, Any] = {}
+
+    def load(model: str, target: str, precision: str, *rest: Any) -> Says:
+        if precision == "int8" and not built:
+            raise EngineError("no such engine")
+        return Says(model, target, precision, *rest)
+
+    monkeypatch.setattr(engines, "load_whole", load)
+    monkeypatch.setattr(engines, "build", lambda *_, **given: built.update(given))
+    arguments = ["eval", "says_two", "--data", data, "--out", str(tmp_path / "out"), "--frames", str(tmp_path)]
+    assert main([*arguments, "--engine", "openvino:fp32", "openvino:int8"]) == 0
+    assert built["frames"] == tmp_path
+    told = capsys.readouterr().out
+    assert f"says_two on openvino was built before: {tmp_path} is not used for it" in told and "building" in told
+
+
 def test_nothing_measured_is_an_error(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["eval", "says_two", "--data", data, "--out", str(tmp_path / "out")]
     assert main([*arguments, "--engine", "tensorrt"]) == 1
