@@ -51,7 +51,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     dark.add_argument("--enhance", nargs="+", default=[], metavar="MODEL", help="enhancements to put before the models")
     parser.add_argument("--out", type=Path, default=Path("out/eval"), help="folder for results (default: %(default)s)")
-    parser.add_argument("--readme", type=Path, help="file whose block <!-- results TASK --> gets the table")
+    parser.add_argument(
+        "--readme", type=Path, help="file whose block <!-- results TASK DATA -->, or <!-- results TASK -->, gets it"
+    )
     parser.set_defaults(run=run, more=_add_task_arguments)
 
 
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         if count < 1:
             raise ValueError(f"nothing to measure: {dataset.name} has {len(dataset)} samples, --limit is {args.limit}")
         if args.readme:
-            replace_block(args.readme.read_text(), dataset.task, "")  # better refused now than after an hour
+            replace_block(args.readme.read_text(), dataset.task, args.data, "")  # better refused now than after an hour
         assessment = find_assessment(dataset.task).from_arguments(args)
         folder = args.out / slug(dataset.name)
         command = shlex.join(["perception", *sys.argv[1:]])
@@ -94,7 +96,8 @@ def run(args: argparse.Namespace) -> int:
         print(text or f"all {count} samples were measured")
     print(f"report: {', '.join(map(str, paths))}")
     if args.readme:
-        args.readme.write_text(replace_block(args.readme.read_text(), dataset.task, readme_block(report)))
+        text = replace_block(args.readme.read_text(), dataset.task, args.data, readme_block(report))
+        args.readme.write_text(text)
         print(f"table: {args.readme}")
     if not any(entry.rows for entry in measured):
         raise ValueError(f"no engine could be measured: {'; '.join(entry.problem for entry in measured)}")

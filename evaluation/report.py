@@ -130,13 +130,16 @@ def failures(entry: Mapping[str, Any]) -> str:
     return f"failed: {len(summary['failed'])} of {summary['samples']}: {names}"
 
 
-def replace_block(text: str, task: str, content: str) -> str:
-    """`text` with `content` between the markers that a README has for a task.
+def replace_block(text: str, task: str, data: str, content: str) -> str:
+    """`text` with `content` between the markers that a README has for results of a task: for those on a data set, named
+    as the command names it, where it has such, else those for the task alone.
 
     Raises:
         ValueError: the markers are not there.
     """
-    opening, closing = BLOCK_START.format(task), BLOCK_END.format(task)
+    own = f"{task} {data}"
+    name = own if BLOCK_START.format(own) in text else task
+    opening, closing = BLOCK_START.format(name), BLOCK_END.format(name)
     before, start, rest = text.partition(opening)
     _, end, after = rest.partition(closing)
     if not start or not end:

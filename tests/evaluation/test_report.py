@@ -92,14 +92,22 @@ def test_failures_are_told_in_words(report: dict) -> None:
 
 def test_the_block_of_a_readme_is_replaced(report: dict) -> None:
     text = "before\n<!-- results depth -->\nold\n<!-- /results depth -->\nafter\n"
-    once = replace_block(text, "depth", readme_block(report))
+    once = replace_block(text, "depth", "nyu", readme_block(report))
     assert once.startswith("before\n<!-- results depth -->\n| model |") and once.endswith(
         "<!-- /results depth -->\nafter\n"
     )
     assert "old" not in once and "Some CPU" in once and "`perception eval m --data memory`" in once
-    assert replace_block(once, "depth", readme_block(report)) == once
+    assert replace_block(once, "depth", "nyu", readme_block(report)) == once
     with pytest.raises(ValueError, match="no lines <!-- results depth -->"):
-        replace_block("nothing", "depth", "table")
+        replace_block("nothing", "depth", "nyu", "table")
+
+
+def test_a_data_set_may_have_a_block_of_its_own() -> None:
+    block = "<!-- results {0} -->\nold\n<!-- /results {0} -->\n"
+    text = block.format("depth") + block.format("depth nyu")
+    ours, theirs = (replace_block(text, "depth", data, "new") for data in ("nyu", "clip"))
+    assert ours == block.format("depth") + block.format("depth nyu").replace("old", "new")
+    assert theirs == block.format("depth").replace("old", "new") + block.format("depth nyu")
 
 
 def test_the_sheet_shows_best_median_and_worst(tmp_path: Path) -> None:
