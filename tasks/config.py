@@ -24,7 +24,7 @@ pixels of outputs of up to a quarter of the size."""
 DEPTH_MODEL = "fastdepth_mobilenet_v2"
 DETECTION_MODEL = "ssdlite_mobilenet_v2_robot"
 ENHANCEMENT_MODEL = "ugdc_compact"
-SEGMENTATION_MODEL = "ffnet_mobilenet_v2_road"
+SEGMENTATION_MODEL = "ffnet_mobilenet_v2_indoor"
 """The models that run where nobody names another; config/pipelines says them too."""
 
 
