@@ -15,6 +15,8 @@ KINDS = ("float16", "int8")
 """Two bytes a number, or one: signed, symmetric, with one scale for all."""
 LARGEST = 65504.0
 """What float16 holds."""
+LEAST = 1e-30
+"""Of the scale of int8: float32 must hold it, and divide by it."""
 _FORMAT = re.compile(
     r"features (?P<kind>float16|int8 scale=(?P<scale>\S+)) length=(?P<length>\d{1,6}) worker=(?P<worker>\S+) "
     r"split=(?P<split>\S+)"
@@ -49,7 +51,7 @@ def encode_features(features: Features, kind: str = "float16") -> tuple[bytes, s
     if kind == "float16":
         data, said = values.astype("<f2").tobytes(), kind
     else:
-        scale = largest / 127 or 1.0
+        scale = max(largest / 127, LEAST)
         data, said = np.rint(values / scale).astype(np.int8).tobytes(), f"{kind} scale={scale:.9g}"
     return data, f"features {said} length={len(values)} worker={features.worker} split={features.split}"
 
