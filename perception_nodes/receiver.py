@@ -84,7 +84,7 @@ class Receiver:
         return subscription
 
     def remove(self, subscription: Subscription) -> None:
-        """Unsubscribe. A message that has been taken may still be called back with, until `close` returns."""
+        """Unsubscribe: nothing is taken any more. What has been may still be called back with, until `close` returns."""
         with self._lock:
             self._callbacks = {key: value for key, value in self._callbacks.items() if key is not subscription}
         if self._wake:
@@ -139,7 +139,10 @@ class Receiver:
     def _take(self, subscription: Subscription, callback: Callback) -> None:
         """Call back with the next message, if it is one: what is cut short the middleware leaves out by itself."""
         try:
-            taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+            with self._lock:
+                if subscription not in self._callbacks:  # removed since the wait: others may deliver what is in it
+                    return
+                taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
             if taken is not None:
                 callback(*taken)
         except Exception as error:

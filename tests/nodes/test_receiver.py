@@ -96,6 +96,30 @@ def test_a_removed_subscription_is_gone_and_the_others_go_on(graph: Graph, node:
     assert got == ["two"]
 
 
+def test_what_waits_in_a_removed_subscription_is_not_taken(graph: Graph, node: Node, receiver: Receiver) -> None:
+    """Else one that moved to the exchange would have a message twice."""
+    got: list[str] = []
+    busy, go, done = threading.Event(), threading.Event(), threading.Event()
+
+    def gate(message: String, info: Any) -> None:
+        busy.set()
+        go.wait(10)
+
+    receiver.add(String, "gate", gate, QOS)
+    receiver.add(String, "removes", lambda message, info: receiver.remove(removed), QOS)
+    removed = receiver.add(String, "removed", lambda message, info: got.append("removed"), QOS)
+    receiver.add(String, "last", lambda message, info: done.set(), QOS)
+    topics = [talk(graph, topic) for topic in ("gate", "removes", "removed", "last")]
+    topics[0].publish(String())
+    wait_until(busy.is_set, what="the gate")
+    for publisher in topics[1:]:
+        publisher.publish(String())
+    time.sleep(0.2)
+    go.set()
+    wait_until(done.is_set, what="the last message")
+    assert not got
+
+
 def test_closing_waits_for_the_callback_and_ends_the_thread(graph: Graph, node: Node, receiver: Receiver) -> None:
     entered, left = threading.Event(), threading.Event()
 
