@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from perception.nodes.diagnostics import counts_of, engine_of, stages_of
 from perception.nodes.receiver import Receiver
 from perception.nodes.sampler import Sampler, usage
 from perception.nodes.session import Observer, Session, SessionError
-from perception.nodes.subject import Subject, described
+from perception.nodes.subject import COMPRESSED, Subject, described
 from perception.tasks.messages import MessageError, stamp_in
 
 PLAYER = "/perception_bench/bag_player"
@@ -59,6 +60,22 @@ class Watcher(Observer):
             qos = QoSProfile(depth=QUEUE, reliability=publishers[0].qos_profile.reliability)
             self._receiver.add(kind, self._output, self._on_result, qos, raw=True)
         return self._kind is not None
+
+    def way(self, subject: Subject) -> list[str]:
+        """Those of the subject's nodes that an image passes until there is a result, in order; others may branch off.
+
+        Empty where the ROS graph does not tell: of a pipeline that is not ours, or a topic that several nodes publish.
+        """
+        topic, way = self._output, list[str]()
+        while topic != subject.images.removesuffix(COMPRESSED):
+            publishers = self.get_publishers_info_by_topic(topic)
+            names = {posixpath.join(each.node_namespace, each.node_name) for each in publishers}
+            makers = names & subject.nodes.keys() - set(way)
+            if len(makers) != 1:
+                return []
+            way.insert(0, makers.pop())
+            topic = subject.nodes[way[0]]
+        return way
 
     def destroy_node(self) -> None:
         self._receiver.close()
@@ -257,13 +274,13 @@ def _figures(passage: Passage, watcher: Watcher, subject: Subject) -> dict[str, 
         "first_result_ms": None if first is None else round(float(first), 1),
         **passage.summary(),
         "unreadable": watcher.unreadable,
-        "lost_where": lost_where(passage, [node["counts"] for node in nodes.values() if node]),
+        "lost_where": lost_where(passage, [nodes[name]["counts"] for name in watcher.way(subject) if nodes[name]]),
         "nodes": nodes,
     }
 
 
 def lost_where(passage: Passage, counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    """Where images were lost, by the counts of the nodes in the order in which they pass them on.
+    """Where images were lost, by the counts of the nodes in the order in which these pass them on.
 
     Of each node: "transport" before it, "slot" (a newer frame came), "error" and "unwanted" in it. "unexplained" is
     what the last node says it published and did not come; for a pipeline that tells no counts, all that was lost.

@@ -22,6 +22,7 @@ starts each node as a process, `composition.py` all of them in one. Neither is i
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 import sys
 from collections.abc import Mapping
@@ -118,8 +119,11 @@ class NodeDescription:
     @property
     def full_name(self) -> str:
         """Namespace and name."""
-        namespace = self.namespace.strip("/")
-        return f"/{namespace}/{self.name}" if namespace else f"/{self.name}"
+        return posixpath.join("/", self.namespace.strip("/"), self.name)
+
+    def topic(self, name: str) -> str:
+        """Full name of what the node calls so, a name without ~ and /."""
+        return posixpath.join("/", self.namespace.strip("/"), self.remappings.get(name, name))
 
     def command(self) -> list[str]:
         """What starts the node as a process, without launch."""

@@ -84,7 +84,7 @@ class Receiver:
         return subscription
 
     def remove(self, subscription: Subscription) -> None:
-        """Unsubscribe: nothing is taken any more. What has been may still be called back with, until `close` returns."""
+        """Unsubscribe. Nothing more is taken; what has been may still be called back with, until `close` returns."""
         with self._lock:
             self._callbacks = {key: value for key, value in self._callbacks.items() if key is not subscription}
         if self._wake:

@@ -27,8 +27,8 @@ class Subject:
     """Topic of the images, which the bag has too."""
     output: str
     """Topic with a result for each image, under the image's stamp."""
-    nodes: tuple[str, ...] = ()
-    """Full names of those that tell counts and durations on /diagnostics."""
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    """Full names of those that tell counts and durations on /diagnostics, each with the topic of its images."""
     builds: list[list[str]] = field(default_factory=list)
     """Commands that build what they need, before they are started."""
 
@@ -93,7 +93,8 @@ def our_pipeline(
     shown = " ".join([name, *(f"{key}:={text}" for key, text in given.items())])
     shown += " (one process)" if host == "one" else ""
     builds = pipeline.build_commands(values | {"build": True})
-    return Subject(shown, commands, images, output, tuple(node.full_name for node in nodes), builds)
+    inputs = {node.full_name: node.topic("image") for node in nodes}
+    return Subject(shown, commands, images, output, inputs, builds)
 
 
 def any_command(command: str, images: str, output: str) -> Subject:

@@ -9,7 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import rclpy
+from conftest import Graph, wait_until
 from detecting import build_extents, scene
+from sensor_msgs.msg import Image as ImageMessage
 
 from perception import engines
 from perception.cli.main import main
@@ -19,7 +22,7 @@ from perception.evaluation.datasets import open_dataset
 from perception.evaluation.detection import DetectionAssessment
 from perception.evaluation.replayed import Passage
 from perception.evaluation.truth import DepthTruth
-from perception.nodes.bag_bench import PLAYED, BagBench, Feed, Trial, lost_where, node_figures, playable
+from perception.nodes.bag_bench import PLAYED, BagBench, Feed, Trial, Watcher, lost_where, node_figures, playable
 from perception.nodes.subject import Subject, any_command, our_pipeline
 from perception.tasks.image import Image
 
@@ -73,6 +76,26 @@ def test_where_frames_were_lost_adds_up() -> None:
     assert sum(places.values()) == passage.lost
 
 
+def test_frames_are_lost_on_the_way_to_the_result_alone(graph: Graph) -> None:
+    """A node that branches off has losses of its own."""
+    ways = {"before": ("/image", "bright"), "behind": ("/robot/bright", "depth"), "beside": ("/robot/bright", "boxes")}
+    nodes = {f"/robot/{name}": images for name, (images, _) in ways.items()}
+    for name, (_, output) in ways.items():
+        node = graph.add(rclpy.create_node(name, namespace="/robot"))
+        node.create_publisher(ImageMessage, output, 1)
+
+    def way(output: str, images: str = "/image/compressed") -> list[str]:
+        watcher = graph.add(Watcher(output, ()))
+        wait_until(lambda: watcher.count_publishers("/robot/boxes"), what="the last publisher")
+        return watcher.way(Subject("three", {}, images, output, nodes))
+
+    assert way("/robot/depth") == ["/robot/before", "/robot/behind"]
+    assert way("/robot/boxes") == ["/robot/before", "/robot/beside"]
+    assert way("/robot/bright") == ["/robot/before"]
+    assert way("/robot/depth", "/robot/bright") == ["/robot/behind"]
+    assert way("/robot/nothing") == way("/robot/depth", "/other") == []
+
+
 def test_the_search_counts_no_rate_that_the_player_did_not_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +139,7 @@ def test_what_cannot_be_sent_here_is_told_and_left_out(tmp_path: Path) -> None:
 def test_a_pipeline_of_ours_gets_the_bags_topics(host: str) -> None:
     given = {"namespace": "front", "threads": "2"}
     subject = our_pipeline("depth_pipeline", given, "/eye/image/compressed", "/eye/camera_info", host)
-    assert subject.output == "/front/depth" and subject.nodes == ("/front/depth_node",)
+    assert subject.output == "/front/depth" and subject.nodes == {"/front/depth_node": "/eye/image"}
     (command,) = subject.commands.values()
     text = " ".join(command)
     separator = ":=" if host == "one" else " -p "
