@@ -62,9 +62,17 @@ class Recipe:
     """Whether arithmetic is bfloat16, where autocast allows, on a CPU that has it, too; on a GPU it always is."""
     average: float = 0.999
     """Decay of the exponential moving average of the weights, which is what is kept."""
+    kept_start: float = 0.0
+    """Share that those in `weights` have in the weights that are written; the rest is what was learned since. Between
+    the two lie networks that are often better than either (Wortsman et al., "Robust fine-tuning", CVPR 2022)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.kept_start < 1 or (self.kept_start and not self.weights):
+            raise ValueError(
+                f"kept_start is {self.kept_start} with weights {self.weights!r}; accepted: from 0 to below 1, and more "
+                "than 0 only where `weights` names a trained network"
+            )
         if self.start and self.weights:
             raise ValueError("it starts the encoder from `start` and all from `weights`; name one")
 

@@ -63,6 +63,7 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu", lesson: Le
     out.mkdir(parents=True, exist_ok=True)
     model = lesson.narrow(_started(lesson, data).to(device), out)
     run = Run(lesson, model, device)
+    began = copy.deepcopy(run.average)
     first = run.resume(out / "checkpoint.pt")
     steps = range(first, recipe.steps)
     in_processes = lesson.forks and device != "cpu"
@@ -82,6 +83,8 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu", lesson: Le
                 for name, value in line.items():
                     board.add_scalar(name, value, step + 1)
                 run.save(out / "checkpoint.pt", step + 1)
+    if recipe.kept_start:
+        _update_average(run.average, began, 1 - recipe.kept_start)
     if recipe.quantization:
         quantization.finish(run.average)
     return _finish(lesson, run.average.to("cpu"), out)

@@ -16,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed; training needs it")
 
 from interruption import interrupt_once  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 
 from perception.evaluation.frames import RGBDFrame  # noqa: E402
 from perception.models import create_model, model_config  # noqa: E402
@@ -494,6 +495,19 @@ def test_a_run_is_deterministic_resumes_and_writes_what_it_measured(
         train(small_recipe(rate=0.5), tmp_path, tmp_path / "first")
 
 
+def test_what_it_began_with_can_have_a_share_in_what_is_written(tmp_path: Path) -> None:
+    make_folder(tmp_path / "nyu")
+    begun = train(small_recipe(), tmp_path, tmp_path / "begun")
+    changes = {"weights": str(begun), "rate": 0.01, "seed": 1}
+    learned = train(small_recipe(**changes), tmp_path, tmp_path / "learned")
+    mixed = train(small_recipe(**changes, kept_start=0.25), tmp_path, tmp_path / "mixed")
+    start, end, between = (load_file(path) for path in (begun, learned, mixed))
+    assert any((start[name] != end[name]).any() for name in start)
+    for name in (name for name in start if start[name].is_floating_point()):
+        expected = 0.25 * start[name].float() + 0.75 * end[name].float()
+        assert torch.allclose(between[name].float(), expected, rtol=2e-3, atol=1e-5), name
+
+
 @pytest.mark.parametrize("name", [path.stem for path in RECIPES.glob("*.yaml")])
 def test_shipped_recipes_are_readable_and_never_train_on_eval(name: str) -> None:
     recipe = load_recipe(name)
@@ -529,6 +543,7 @@ def test_unknown_recipe_and_field(tmp_path: Path) -> None:
         (good.replace("share: 1.0", "even: 1, relative: true"), "be 0 where depth is relative"),
         (good.replace("{zoom: 1.6}", "{pad: 1.5}"), "pad is 1.5; it must lie between 0 and 1"),
         (good + "weights: fastdepth", "from `start` and all from `weights`; name one"),
+        (good + "kept_start: 0.5", "kept_start is 0.5 with weights ''; accepted: from 0 to below 1"),
     ):
         (tmp_path / "r.yaml").write_text(text)
         with pytest.raises(ValueError, match=words):
