@@ -42,7 +42,9 @@ class Watcher(Observer):
 
     def __init__(self, output: str, truths: Sequence[Truth]) -> None:
         super().__init__("watcher", "/perception_bench")
-        self._output, self._truths, self._kind = output, truths, None
+        self._output, self._truths = output, truths
+        self._kind: Any = None
+        self._subscription: Any = None
         self.truth: Truth | None = None
         self._receiver = Receiver(self, self._on_lost)  # the executor would be late to note when a result arrived
         self.arrived: list[tuple[int, int]] = []
@@ -50,16 +52,17 @@ class Watcher(Observer):
         self.kept: dict[int, Any] = {}
 
     def subscribe(self) -> bool:
-        """Listen to the output once somebody publishes it; whether that is so."""
+        """Listen to the output once somebody publishes it; whether both are connected."""
         types = dict(self.get_topic_names_and_types()).get(self._output)
         publishers = self.get_publishers_info_by_topic(self._output)
         if types and publishers and self._kind is None:
-            self._kind = kind = message_type(types[0])
+            self._kind = message_type(types[0])
             self.truth = next((truth for truth in self._truths if types[0] in truth.kinds), None)
             # As reliable as the publisher, and a deep queue: what this process does not take would count as lost.
             qos = QoSProfile(depth=QUEUE, reliability=publishers[0].qos_profile.reliability)
-            self._receiver.add(kind, self._output, self._on_result, qos, raw=True)
-        return self._kind is not None
+            self._subscription = self._receiver.add(self._kind, self._output, self._on_result, qos, raw=True)
+        # Humble cannot tell.
+        return self._subscription is not None and getattr(self._subscription, "get_publisher_count", lambda: 1)() > 0
 
     def way(self, subject: Subject) -> list[str]:
         """Those of the subject's nodes that an image passes until there is a result, in order; others may branch off.

@@ -31,6 +31,9 @@ from perception.tasks.messages import stamp_in
 
 TICK = 0.01
 """Seconds between two messages on /clock while nothing else happens."""
+CONNECT_SECONDS = 5.0
+"""How long the first message waits for subscribers that ROS knows of and that are not connected, as one with other QoS
+never is."""
 ANSWER_SECONDS = 2.0
 """How long the next image waits for the answer to the last one, where images come as they are taken."""
 
@@ -129,6 +132,7 @@ class BagPlayerNode(BaseNode):
     def _run(self) -> None:
         """Send message by message, in a thread of its own, so that pacing blocks nobody."""
         try:
+            self._wait_for_subscribers()
             self._play()
         except Exception as error:
             self.statistics.fail("failed", str(error))
@@ -154,6 +158,14 @@ class BagPlayerNode(BaseNode):
             if self._stopped.is_set():
                 return
             self._send(raw, counted)
+
+    def _wait_for_subscribers(self) -> None:
+        """What is sent before they are connected they would lack, and it would count as lost."""
+        end = time.monotonic() + CONNECT_SECONDS
+        publishers = self._topic_publishers.items()
+        while any(one.get_subscription_count() < self.count_subscribers(topic) for topic, one in publishers):
+            if time.monotonic() > end or self._stopped.wait(TICK):
+                return
 
     def _wait_for_answer(self, raw: Raw) -> None:
         """Wait for that of the last image, and from now on for that of this one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sensor_msgs.msg import Image as ImageMessage
 
 from perception.evaluation import bags
 from perception.evaluation.bags import Bag, BagWriter
+from perception.nodes import bag_player as module
 from perception.nodes.bag_player import BagPlayerNode, message_type
 from perception.nodes.outputs import RESULTS
 from perception.tasks.image import Image
@@ -74,6 +76,24 @@ def play(node: BagPlayerNode, count: int, witness: Witness) -> None:
     if not node.parameters.loop:
         wait_until(node.watch, what="the end of the bag")
     node.trigger_deactivate()
+
+
+def test_nothing_is_sent_before_all_are_connected(
+    graph: Graph, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But a subscriber that never is, as one with other QoS, holds it up for a while only."""
+    witness = Witness(graph)
+    node = player(graph, witness, recording)
+    monkeypatch.setattr(node, "count_subscribers", lambda topic: 2)
+    node.trigger_activate()
+    time.sleep(0.3)
+    assert not witness.images
+    monkeypatch.setattr(node, "count_subscribers", lambda topic: 1)
+    wait_until(lambda: len(witness.images) >= COUNT, what="the images")
+    node.trigger_deactivate()
+    monkeypatch.setattr(node, "count_subscribers", lambda topic: 2)
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.1)
+    play(node, 2 * COUNT, witness)
 
 
 def test_bytes_stamps_clock_and_times_are_the_recordings(graph: Graph, recording: Path, tmp_path: Path) -> None:
