@@ -86,13 +86,15 @@ class EnhancementNode(ModelNode):
         counts = self.statistics.counts
         return super().describe() | {name: str(counts[name]) for name in ("enhanced", "bypassed")}
 
-    def infers(self, stream: Stream, image: Image) -> bool:
-        topics: EnhancementOutputs = stream.results
-        level = task.brightness(image)
+    def infers(self, job: Job) -> bool:
+        """Decides whether the image is a dark one."""
+        topics: EnhancementOutputs = job.stream.results
+        level = task.brightness(job.image)
         if level < self.parameters.dark_below:
             topics.dark = True
         elif level > self.parameters.bright_above:
             topics.dark = False
+        job.decision = topics.dark
         return topics.dark and topics.image.wanted
 
     def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
@@ -103,7 +105,7 @@ class EnhancementNode(ModelNode):
         if outputs:
             topics.image.publish(self._enhanced(job, outputs, topics), job.frame.header)
             self.statistics.count("enhanced")
-        elif not topics.dark:  # else nobody wanted it a moment ago
+        elif not job.decision:  # else nobody wanted it a moment ago
             self._bypass(job, topics.image)
             self.statistics.count("bypassed")
 

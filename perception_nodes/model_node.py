@@ -84,6 +84,8 @@ class Job:
     fit: Fit
     tensor: np.ndarray | None
     """None: the engine is not asked, see `ModelNode.infers`."""
+    decision: Any
+    """What `ModelNode.infers` decided for `publish`: the stream has gone on to the next image by then."""
 
     @property
     def info(self) -> CameraInfo | Calibration | Camera | None:
@@ -137,8 +139,9 @@ class ModelNode(BaseNode):
     def try_out(self, outputs: Mapping[str, np.ndarray]) -> None:
         """Parse those of `first_run`; raises ValueError where that cannot be done."""
 
-    def infers(self, stream: Stream, image: Image) -> bool:
-        """Whether the engine is asked about an image; asked in the order of a camera's images."""
+    def infers(self, job: Job) -> bool:
+        """Whether the engine is asked about a job's image; asked in the order of a camera's images. It may fill the
+        job's `decision`."""
         return True
 
     def make_ready(self, stream: Stream, frame: Frame) -> Job:
@@ -150,9 +153,11 @@ class ModelNode(BaseNode):
         image, calibration = self._rectified(stream, image, frame.calibration)
         camera = calibration.camera if isinstance(calibration, Calibration) else calibration
         fit = Fit.of(image.size, self.engine.config, camera if self._follows_lens else None)
-        tensor = preprocess(image, self.engine.config, fit) if self.infers(stream, image) else None
+        job = Job(stream, frame, image, calibration, fit, tensor=None, decision=None)
+        if self.infers(job):
+            job.tensor = preprocess(image, self.engine.config, fit)
         frame.stages |= {"decode": decoded - start, "preprocess": time.perf_counter() - decoded}
-        return Job(stream, frame, image, calibration, fit, tensor)
+        return job
 
     def run(self, job: Job) -> Mapping[str, np.ndarray]:
         """What the engine says of a job; valid until the next one's."""

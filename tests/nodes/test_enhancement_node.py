@@ -14,6 +14,7 @@ from conftest import FakeEngine, Graph, overrides, wait_until
 from robot import CAMERA, SMALL, Robot, metres
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import Image as ImageMessage
+from std_msgs.msg import Header
 
 from perception.evaluation.rgbd_folder import RGBDWriter
 from perception.nodes import model_node
@@ -22,6 +23,8 @@ from perception.nodes.depth_node import DepthNode
 from perception.nodes.enhancement_node import EnhancementNode
 from perception.nodes.exchange import Inlet, exchange_of
 from perception.nodes.image_source_node import ImageSourceNode
+from perception.nodes.inputs import Frame
+from perception.nodes.model_node import Job
 from perception.tasks import enhancement as task
 from perception.tasks.calibration import Calibration
 from perception.tasks.config import DEPTH_MODEL, ModelConfig, Output
@@ -181,6 +184,29 @@ def test_a_bright_image_passes_as_it_came(graph: Graph, enhancer: FakeEnhancer) 
     assert 0 < int(values["bypassed"]) <= int(values["published"]) and values["enhanced"] == "0"
     eye.ask(6, picture(20))
     wait_until(lambda: eye.values().get("enhanced", "0") != "0", what="the diagnostics")
+
+
+@pytest.mark.parametrize("bright_first", [True, False])
+def test_what_was_decided_for_an_image_stays_with_it(graph: Graph, enhancer: FakeEnhancer, bright_first: bool) -> None:
+    """The next image is prepared before this one is published."""
+    node = start(graph)
+    dark, bright = picture(20), picture(120)
+    pictures = (bright, dark) if bright_first else (dark, bright)
+    went: list[np.ndarray] = []
+    inlet = Inlet("/robot/image_enhanced", lambda image, _header: went.append(image.data), lambda _: None)
+
+    def prepared() -> list[Job]:
+        frames = [Frame(Header(), image, None, None, False, {}) for image in pictures]
+        return [node.make_ready(node.streams[0], frame) for frame in frames]
+
+    unwanted = prepared()
+    exchange_of(node).join(inlet)
+    for job in unwanted + prepared():
+        node.publish(job, node.run(job) if job.tensor is not None else {})
+    exchange_of(node).leave(inlet)
+    expected = [bright.data, *(image.data * np.uint8(4 if image is dark else 1) for image in pictures)]
+    assert len(went) == 3 and all(map(np.array_equal, went, expected)), "a dark one that nobody wanted is left out"
+    assert (node.statistics.counts["enhanced"], node.statistics.counts["bypassed"]) == (1, 2)
 
 
 def test_between_the_thresholds_goes_on_what_was_before(graph: Graph, enhancer: FakeEnhancer) -> None:
