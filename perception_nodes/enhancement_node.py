@@ -40,7 +40,8 @@ class EnhancementParameters(ModelParameters):
     )
     flicker_time: float = parameter(
         0.5,
-        "Time constant in seconds, by the stamps, with which the gain follows the network's; 0 takes that as it is.",
+        "Time constant in seconds, by the stamps, with which the gain follows the network's, and brightened images "
+        "take the place of others or give way to them; 0 does both at once.",
         live=True,
         minimum=0.0,
         maximum=60.0,
@@ -61,6 +62,7 @@ class EnhancementOutputs:
     """None while nobody publishes a calibration: those who see the topic would wait for one."""
     dark: bool = False
     exposure: task.Exposure = field(default_factory=task.Exposure)
+    fade: task.Fade = field(default_factory=task.Fade)
 
 
 class EnhancementNode(ModelNode):
@@ -87,15 +89,19 @@ class EnhancementNode(ModelNode):
         return super().describe() | {name: str(counts[name]) for name in ("enhanced", "bypassed")}
 
     def infers(self, job: Job) -> bool:
-        """Decides whether the image is a dark one."""
+        """Decides how much of the brightened image is published, in [0, 1]: see `Fade`."""
         topics: EnhancementOutputs = job.stream.results
         level = task.brightness(job.image)
         if level < self.parameters.dark_below:
             topics.dark = True
         elif level > self.parameters.bright_above:
             topics.dark = False
-        job.decision = topics.dark
-        return topics.dark and topics.image.wanted
+        job.decision = topics.fade.weight(topics.dark, level, stamp_of(job.frame), self._damping(job))
+        return job.decision > 0 and topics.image.wanted
+
+    def _damping(self, job: Job) -> float:
+        """The time constant in seconds; 0 for images without stamps."""
+        return self.parameters.flicker_time if stamp_of(job.frame) else 0.0
 
     def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
         topics: EnhancementOutputs = job.stream.results
@@ -124,20 +130,21 @@ class EnhancementNode(ModelNode):
 
     def _enhanced(self, job: Job, outputs: Mapping[str, np.ndarray], topics: EnhancementOutputs) -> Image:
         assert self.engine and job.tensor is not None
-        stamp, seconds = stamp_of(job.frame), self.parameters.flicker_time
-        if seconds and not stamp:
-            seconds = 0.0
+        stamp = stamp_of(job.frame)
+        if self.parameters.flicker_time and not stamp:
             self.advise_once(
                 job.stream, "unstamped", "flicker is not damped: the images have no stamps; set them in the driver"
             )
         rows, columns = job.fit.window  # without what lies around the image
         before = sum(cv2.mean(job.tensor[0, rows, columns])) / 3 / 255  # the fourth of them is 0
         after = float(outputs["enhanced"][:, :, rows, columns].mean())
-        factor = topics.exposure.factor(before, after, stamp, seconds)
+        factor = topics.exposure.factor(before, after, stamp, self._damping(job))
         image = task.accepted(job.image)
         out = topics.image.pixels(image.size, image.encoding)
-        found = task.parse(outputs, job.fit, self.engine.config, image, factor, job.tensor, out)
-        return Image(found.image, image.encoding)
+        bright = task.parse(outputs, job.fit, self.engine.config, image, factor, job.tensor, out).image
+        if job.decision < 1:
+            cv2.addWeighted(bright, job.decision, image.data, 1 - job.decision, 0.0, bright)
+        return Image(bright, image.encoding)
 
 
 def main() -> int:

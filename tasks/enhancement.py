@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -37,6 +36,11 @@ _CODES: Mapping[str, tuple[int | None, int | None, int | None]] = {
 ENCODINGS = tuple(_CODES)
 """Of images that `parse` brightens; see `accepted`."""
 SAMPLED = 16
+JUMP = 1.0
+"""Change from one image to the next, in stops (factors of 2), above which a light was switched or another scene begins:
+it is followed at once."""
+REST = 0.02
+"""What a fade may leave of itself: it ends there."""
 TYPICAL_EXPOSURE = 0.02
 """Share of the light that makes the shipped clip dark; half of LOL's dark images have less."""
 
@@ -162,11 +166,9 @@ def brightness(image: Image) -> float:
 class Exposure:
     """Damps flicker: from image to image the gain changes no faster than with a time constant.
 
-    What is damped is the factor by which images become brighter on the whole, in stops (factors of 2). Where it jumps
-    by more than `JUMP`, a light was switched or another scene begins, and it is taken as it is.
+    What is damped is the factor by which images become brighter on the whole, in stops. Where it jumps by more than
+    `JUMP` it is taken as it is.
     """
-
-    JUMP: ClassVar[float] = 1.0
 
     def __init__(self) -> None:
         self._stops: float | None = None
@@ -185,7 +187,45 @@ class Exposure:
         stops = math.log2(after / before)
         last, elapsed = self._stops, stamp - self._stamp
         self._stops, self._stamp = stops, stamp
-        if last is None or elapsed < 0 or abs(stops - last) > self.JUMP or not seconds:
+        if last is None or elapsed < 0 or abs(stops - last) > JUMP or not seconds:
             return 1.0
-        self._stops = last + (stops - last) * -math.expm1(-elapsed * 1e-9 / seconds)
+        self._stops = _approach(last, stops, elapsed, seconds)
         return float(2 ** (self._stops - stops))
+
+
+class Fade:
+    """Damps the change between images as they came and brightened ones: what is shown passes from the one to the other.
+
+    Where the images' brightness jumps by more than `JUMP` it changes at once: what was right for the image before may
+    be black or glaring now.
+    """
+
+    def __init__(self) -> None:
+        self._weight: float | None = None
+        self._level = 0.0
+        self._stamp = 0
+
+    def weight(self, dark: bool, level: float, stamp: int, seconds: float) -> float:
+        """The share in [0, 1] that the brightened image has in what is shown; the image as it came has the rest.
+
+        Args:
+            dark: whether the image is to be brightened: where the share is moving to.
+            level: the image's `brightness`.
+            stamp: nanoseconds; one before the last one's, as when a recording starts over, begins anew.
+            seconds: the time constant; 0 damps nothing.
+        """
+        target = float(dark)
+        last, elapsed = self._weight, stamp - self._stamp
+        jumped = max(level, self._level) > 2**JUMP * min(level, self._level)
+        self._level, self._stamp = level, stamp
+        if last is None or elapsed < 0 or jumped or not seconds:
+            self._weight = target
+        else:
+            weight = _approach(last, target, elapsed, seconds)
+            self._weight = target if abs(weight - target) < REST else weight
+        return self._weight
+
+
+def _approach(last: float, target: float, elapsed: int, seconds: float) -> float:
+    """Where what was at `last` is after `elapsed` nanoseconds of its way to `target`, with a time constant."""
+    return last + (target - last) * -math.expm1(-elapsed * 1e-9 / seconds)

@@ -218,8 +218,31 @@ def test_between_the_thresholds_goes_on_what_was_before(graph: Graph, enhancer: 
         assert (image_from_message(eye.ask(number, flat)).data == gain * level).all(), f"image {number}"
 
 
+@pytest.mark.parametrize(("encoding", "scale"), [("rgb8", 1), ("bgr8", 3), ("mono8", 3), ("rgba8", 1)])
+def test_brightening_fades_in_and_out(graph: Graph, enhancer: FakeEnhancer, encoding: str, scale: int) -> None:
+    """By the stamps, until the engine is not asked any more, or the image is all the engine's."""
+    node = start(graph, flicker_time=0.1)
+    enhancer.gain = 2.0
+    eye = graph.add(Eye("image_enhanced"))
+    shape = (32 * scale, 64 * scale, *{"mono8": (), "rgba8": (4,)}.get(encoding, (3,)))
+    levels, shares = [45] + 15 * [65] + 14 * [45], [1.0]
+    for level in levels[1:]:
+        share = shares[-1] + ((level == 45) - shares[-1]) * (1 - np.exp(-TICK / 1e8))
+        shares.append(round(share) if abs(share - round(share)) < task.REST else share)
+    assert shares[15] == 0 and shares[-1] == 1, "both are reached"
+    for number, (level, share) in enumerate(zip(levels, shares, strict=True), 1):
+        image = Image(np.full(shape, level, np.uint8), encoding)
+        error = image_from_message(eye.ask(number * TICK, image)).data - level * (1 + share)
+        assert np.abs(error).max() <= (0.6 if 0 < share < 1 else 0), f"image {number}"
+    wait_until(lambda: node.statistics.counts["published"] >= len(levels), what="the counts")
+    bypassed = node.statistics.counts["bypassed"]
+    assert 0 < bypassed < 15 and node.statistics.counts["enhanced"] >= len(levels) - bypassed
+    image = Image(np.full(shape, 65, np.uint8), encoding)
+    assert (image_from_message(eye.ask(1, image)).data == 65).all(), "a recording that starts over"
+
+
 def test_thresholds_change_what_comes_next(graph: Graph, enhancer: FakeEnhancer) -> None:
-    node = start(graph)
+    node = start(graph, flicker_time=0.0)
     eye = graph.add(Eye("image_enhanced"))
     image = picture(60)
     assert np.array_equal(image_from_message(eye.ask(1, image)).data, image.data)

@@ -200,3 +200,33 @@ def test_gains_begin_anew() -> None:
     assert after(later, level=0.9) == 1, "another scene"
     assert after(later, seconds=0.0) == 1, "not asked for"
     assert after(later, before=0.0) == 1, "nothing can be told of a black image"
+
+
+@given(st.floats(0.01, 10), st.booleans(), st.lists(st.booleans(), max_size=40))
+def test_a_fade_follows_with_its_time_constant(seconds: float, first: bool, darks: list[bool]) -> None:
+    """To its end, from wherever it is; steps smaller than REST take it away from the other end, too."""
+    fade, tick = task.Fade(), SECOND // 30
+    expected = float(first)
+    assert fade.weight(first, 0.2, tick, seconds) == expected
+    for number, dark in enumerate(darks, 2):
+        weight = fade.weight(dark, 0.2, number * tick, seconds)
+        expected = dark + (expected - dark) * math.exp(-tick / SECOND / seconds)
+        if abs(expected - dark) < task.REST:
+            expected = float(dark)
+            assert weight == expected
+        assert weight == pytest.approx(expected)
+
+
+def test_a_fade_is_at_its_end_at_once_where_nothing_is_to_be_damped() -> None:
+    def after(stamp: int, level: float = 0.3, seconds: float = 1.0) -> float:
+        fade = task.Fade()
+        assert fade.weight(True, 0.2, 10 * SECOND, 1.0) == 1
+        return fade.weight(False, level, stamp, seconds)
+
+    later = 10 * SECOND + SECOND // 30
+    assert 0.9 < after(later) < 1
+    assert after(9 * SECOND) == 0, "time went back"
+    assert after(10 * SECOND + 60 * SECOND) == 0, "long ago"
+    assert after(later, level=0.5) == 0, "another scene, or a light was switched"
+    assert after(later, level=0.0) == 0, "or all went out"
+    assert after(later, seconds=0.0) == 0, "not asked for"
