@@ -181,6 +181,13 @@ def test_nodes_know_every_parameter_that_a_pipeline_gives_them(name: str, split:
             assert all(rule.accepts(choice) for choice in choices), f"{name}: {parameter} offers what is refused"
 
 
+def test_all_that_decides_how_images_are_brightened_is_an_argument() -> None:
+    pipeline = load_pipeline("low_light_pipeline")
+    given = {"dark_below": 0.1, "bright_above": 0.3, "flicker_time": 2.0}
+    enhancement, _ = pipeline.nodes(pipeline.read({name: str(value) for name, value in given.items()}))
+    assert given.items() <= enhancement.parameters.items()
+
+
 @pytest.mark.parametrize("name", pipeline_names())
 def test_choices_are_those_of_the_engines_and_inputs(name: str) -> None:
     arguments = load_pipeline(name).arguments
