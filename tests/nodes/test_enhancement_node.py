@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rclpy
 from conftest import FakeEngine, Graph, overrides, wait_until
+from detecting import DetectionRobot, build_extents, scene, told
 from robot import CAMERA, SMALL, Robot, metres
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import Image as ImageMessage
@@ -18,6 +19,7 @@ from std_msgs.msg import Header
 
 from perception.evaluation.rgbd_folder import RGBDWriter
 from perception.nodes import model_node
+from perception.nodes.composition import make_node
 from perception.nodes.convert import image_from_message, image_to_message
 from perception.nodes.depth_node import DepthNode
 from perception.nodes.enhancement_node import EnhancementNode
@@ -25,9 +27,10 @@ from perception.nodes.exchange import Inlet, exchange_of
 from perception.nodes.image_source_node import ImageSourceNode
 from perception.nodes.inputs import Frame
 from perception.nodes.model_node import Job
+from perception.nodes.pipeline import load_pipeline
 from perception.tasks import enhancement as task
 from perception.tasks.calibration import Calibration
-from perception.tasks.config import DEPTH_MODEL, ModelConfig, Output
+from perception.tasks.config import DEPTH_MODEL, ENHANCEMENT_MODEL, ModelConfig, Output
 from perception.tasks.geometry import Fit
 from perception.tasks.image import Image, preprocess, to_color
 
@@ -494,3 +497,46 @@ def test_depth_behind_it_is_the_same_in_one_process_as_in_several(
     assert here.keys() == there.keys() and all(np.array_equal(here[stamp], there[stamp]) for stamp in here)
     means = [float(depth.mean()) for depth in here.values()]
     assert (min(means), max(means)) == pytest.approx((2.9, 7.95), abs=0.1), "brightened from 2, and 8 as it came"
+
+
+def test_the_pipeline_finds_objects_in_what_it_brightened(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its nodes as they are by default, in one process."""
+    monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "engines"))
+    detector, load = build_extents(tmp_path), model_node.engines.load
+    monkeypatch.setattr(
+        model_node.engines,
+        "load",
+        lambda model, *options: FakeEnhancer(8.0) if model == ENHANCEMENT_MODEL else load(model, *options),
+    )
+    pipeline = load_pipeline("low_light_pipeline")
+    descriptions = pipeline.nodes(pipeline.read({"namespace": "robot", "detection_model": detector}))
+    before, detection = nodes = [graph.add(make_node(description)) for description in descriptions]
+    robot = graph.add(DetectionRobot("detections"))
+    assert all(node.autostart() for node in nodes)
+    wait_until(lambda: robot.connected() and before.streams[0].results.image.wanted, what="matching")
+    box, names = (2, 4, 60, 28), ("red thing", "green", "blue")
+
+    def found(number: int, *levels: int) -> list[Any]:
+        objects = ((box, label, level) for label, level in enumerate(levels))
+        pixels = scene(*objects, size=(SMALL.height, SMALL.width))
+
+        def answered() -> bool:
+            robot.send(number, pixels, SMALL)
+            time.sleep(0.05)
+            return number in robot.got["detections"]
+
+        wait_until(answered, 20, "detections")
+        message = robot.got["detections"][number]
+        assert message.header == robot.header(number)
+        return told(message)
+
+    assert found(1, 22) == [("red thing", round(8 * 22 / 255, 4), box, "")], "too dark for the detector as it came"
+    assert found(2, 200, 190, 180) == [
+        (name, round(level / 255, 4), box, "") for name, level in zip(names, (200, 190, 180), strict=True)
+    ]
+    counts = before.statistics.counts
+    assert counts["enhanced"] and counts["bypassed"] and not counts["failed"] + detection.statistics.counts["failed"]
+    subscribed = {entity.topic_name for entity in detection.subscriptions}
+    assert "/robot/image_enhanced" not in subscribed, "no message is made between them"
