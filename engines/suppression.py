@@ -2,8 +2,9 @@
 
 The graph then gives at most `MOST` boxes, and `perception.tasks.detection.parse` has nothing left to do but to place
 them. Thresholds are fixed when the engine is built: what scores less than `LEAST` is never seen, and boxes that overlap
-by more than `IOU` are doubles. Of outputs that are no numbers nothing is found, as by `parse`: they are told by
-comparisons, which are false for them by definition, while of two numbers' smaller one runtimes may make either.
+by more than `IOU` are doubles. Nor can doubles of a lower overlap be left out afterwards: a box may be gone for the
+sake of one that is then left out itself. Of outputs that are no numbers nothing is found, as by `parse`: they are told
+by comparisons, which are false for them by definition, while of two numbers' smaller one runtimes may make either.
 """
 
 from __future__ import annotations

@@ -116,13 +116,19 @@ class DetectionAssessment(ClassAssessment[BoxFrame, Prediction]):
         return BoxFrame(rgb, found.boxes, found.labels, np.zeros(len(found), bool), name=name)
 
     def remarks(self, config: ModelConfig, dataset: Dataset[Any]) -> list[str]:
-        """The classes that only one side has, and boxes that cannot count."""
+        """The classes that only one side has, boxes that cannot count, and what an engine decides otherwise."""
         remarks = super().remarks(config, dataset)
         decoder = config.decoder
         if isinstance(decoder, FoundDecoder) and decoder.least > self.score_threshold:
             remarks.append(
                 f"an engine that leaves doubles out itself, and with them what scores less than {decoder.least:g}, "
                 "which lowers its figures; `perception engines build --suppression numpy` builds one that does not"
+            )
+        if isinstance(decoder, FoundDecoder) and decoder.threshold != self.iou_threshold:
+            remarks.append(
+                f"an engine that itself leaves out doubles by an overlap over {decoder.threshold:g}, so that its "
+                f"figures are not those of {self.iou_threshold:g}; `perception engines build --suppression numpy` "
+                "builds one that leaves it to --iou-threshold"
             )
         if dropped := getattr(dataset, "dropped", 0):
             remarks.append(f"boxes of the data set without area in their image, which are left out: {dropped}")

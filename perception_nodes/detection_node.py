@@ -95,11 +95,15 @@ class DetectionNode(ModelNode):
         if not isinstance(config.decoder, FoundDecoder):
             return
         least, overlap, most = config.decoder.least, config.decoder.threshold, config.outputs[0].shape[1]
-        wanted = parameters.least_score, parameters.nms_threshold, parameters.max_detections
-        if wanted[0] < least or wanted[1] > overlap or wanted[2] > most:
+        if parameters.nms_threshold != overlap:  # a lower one either; see `perception.engines.suppression`
             raise ValueError(
-                f"this engine itself drops what scores less than {least:g}, overlaps by more than {overlap:g} or comes "
-                f"after the best {most}; ask for no more than that, or build it with --suppression numpy"
+                f"this engine itself leaves out what overlaps by more than {overlap:g}; set nms_threshold to that, or "
+                "build it with --suppression numpy"
+            )
+        if parameters.least_score < least or parameters.max_detections > most:
+            raise ValueError(
+                f"this engine itself drops what scores less than {least:g} or comes after the best {most}; ask for no "
+                "more than that, or build it with --suppression numpy"
             )
 
     def try_out(self, outputs: Mapping[str, np.ndarray]) -> None:

@@ -91,6 +91,8 @@ def test_classes_are_matched_by_name() -> None:
     drops = CONFIG.replace(labels=LABELS, decoder=FoundDecoder(0.05, 0.6))
     assert "what scores less than 0.05" in DetectionAssessment().remarks(drops, dataset)[0]
     assert DetectionAssessment(score_threshold=0.05).remarks(drops, dataset) == []
+    (remark,) = DetectionAssessment(score_threshold=0.05, iou_threshold=0.5).remarks(drops, dataset)
+    assert "doubles by an overlap over 0.6, so that its figures are not those of 0.5" in remark
     with pytest.raises(ValueError, match="no class in common; the model knows bat, the data set cat, dog, eel"):
         DetectionAssessment().inference(marks, CONFIG.replace(labels=("bat",)), dataset)
 

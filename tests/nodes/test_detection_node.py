@@ -191,14 +191,17 @@ def test_an_engine_that_leaves_doubles_out_itself_gives_the_same_and_is_asked_fo
     cases: list[dict[str, Any]] = [
         {"score_threshold": 0.04},
         {"nms_threshold": 0.7},
+        {"nms_threshold": 0.5},
         {"max_detections": 101},
         {"tracking": True, "tracking_score": 0.02},
     ]
     for values in cases:
         (result,) = robot.set(NAME, together=True, **values)
         assert not result.successful and "build it with --suppression numpy" in result.reason
+        if "nms_threshold" in values:
+            assert "overlaps by more than 0.6; set nms_threshold to that" in result.reason
     assert node.parameters == before
-    assert robot.set(NAME, together=True, score_threshold=0.9, nms_threshold=0.5, max_detections=100)[0].successful
+    assert robot.set(NAME, together=True, score_threshold=0.9, nms_threshold=0.6, max_detections=100)[0].successful
     assert ask(graph, robot, 2, (LEFT, RED, 204), (RIGHT, BLUE, 255)) == [("blue", 1.0, RIGHT, "")]
 
 
