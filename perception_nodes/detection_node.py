@@ -137,8 +137,17 @@ class DetectionNode(ModelNode):
         assert self.engine
         parameters, config = self.parameters, self.engine.config
         classes = chosen(parameters.classes, config.labels)
-        most, overlap = parameters.max_detections, parameters.nms_threshold
-        found = task.parse(outputs, job.fit, config, parameters.least_score, overlap, most, classes)
+        least, most, overlap = parameters.least_score, parameters.max_detections, parameters.nms_threshold
+        decoder = config.decoder
+        if classes is not None and isinstance(decoder, FoundDecoder) and decoder.full(outputs, least):
+            self.advise_once(
+                job.stream,
+                "full",
+                f"objects of classes = {parameters.classes!r} may be missing: this engine itself keeps the best "
+                f"{config.outputs[0].shape[1]} boxes of all classes, and there are so many; build it with "
+                "--suppression numpy",
+            )
+        found = task.parse(outputs, job.fit, config, least, overlap, most, classes)
         if not parameters.tracking:
             return found
         if not (stamp := stamp_of(job.frame)):

@@ -261,6 +261,11 @@ class FoundDecoder:
         """See `Decoder.boxes`."""
         return outputs["found_boxes"].reshape(-1, 4)[places]
 
+    def full(self, outputs: Outputs, least: float) -> bool:
+        """Whether all M places are in use by what scores `least` or more: there may have been more, of any class."""
+        last = float(outputs["found_scores"].min())
+        return last > 0 and last >= least
+
 
 DECODERS: Mapping[str, type[Any]] = {kind.kind: kind for kind in (SsdDecoder, YoloxDecoder, BoxDecoder, FoundDecoder)}
 

@@ -22,7 +22,7 @@ from perception.engines.trt_support import unsupported
 from perception.tasks import detection
 from perception.tasks.anchors import ssd_grids, ssd_shapes
 from perception.tasks.config import ModelConfig, Output
-from perception.tasks.decoders import BoxDecoder, SsdDecoder, YoloxDecoder
+from perception.tasks.decoders import BoxDecoder, FoundDecoder, SsdDecoder, YoloxDecoder
 from perception.tasks.detection import Detections
 from perception.tasks.geometry import Fit
 
@@ -96,7 +96,7 @@ def test_the_graph_finds_what_numpy_finds(kind: str, spoiled: bool, monkeypatch:
     inside = with_suppression(plain)
     found_config = read_config_loosely(inside)
     assert unsupported(inside) == [], "a Jetson can parse it"
-    assert found_config.decoder is not None and found_config.decoder.kind == "found"
+    assert isinstance(found_config.decoder, FoundDecoder)
     session = ort.InferenceSession(inside.SerializeToString())
     rng = np.random.default_rng(0)
     fit = Fit.of((64, 48), config)
@@ -104,18 +104,48 @@ def test_the_graph_finds_what_numpy_finds(kind: str, spoiled: bool, monkeypatch:
         raw = raw_outputs(kind, rng, count, widths)
         if spoiled:
             spoil(raw, rng)
-        feeds = {"image": np.zeros((1, *SIZE, 3), np.uint8)} | {f"raw_{name}": array for name, array in raw.items()}
-        names = [output.name for output in found_config.outputs]
-        outputs = dict(zip(names, session.run(names, feeds), strict=True))
+        outputs = outputs_of(session, found_config, raw)
         assert [array.shape for array in outputs.values()] == [output.shape for output in found_config.outputs]
         for threshold, classes in ((0.3, None), (0.05, None), (0.3, np.array([True, False, True, False]))):
             expected = detection.parse(raw, fit, config, threshold, classes=classes)
             found = detection.parse(outputs, fit, found_config, threshold, classes=classes)
             # A graph's best hundred are of all classes.
-            if classes is None or not outputs["found_scores"].all():
+            if classes is None or not found_config.decoder.full(outputs, threshold):
                 assert found.labels.tolist() == expected.labels.tolist()
                 assert found.boxes == pytest.approx(expected.boxes, abs=1e-3)
                 assert found.scores == pytest.approx(expected.scores, abs=1e-6)
+
+
+@pytest.mark.parametrize(("crowd", "least", "full"), [(120, 0.5, True), (91, 0.5, True), (89, 0.5, False),
+                                                      (120, 0.95, False)])  # fmt: skip
+def test_a_crowd_of_another_class_takes_the_places_and_it_can_be_told(
+    crowd: int, least: float, full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Boxes side by side: so many of "a" at 0.9 and ten of "b" at 0.6, of which alone is asked."""
+    decoder, widths = DECODERS["corners"]
+    count = crowd + 10
+    plain = passing(decoder, widths, count)
+    config = read_config_loosely(plain)
+    monkeypatch.setattr("perception.engines.suppression.read_config", lambda *_: config)
+    inside = with_suppression(plain)
+    found_config = read_config_loosely(inside)
+    assert isinstance(found_config.decoder, FoundDecoder)
+    raw = {"boxes": np.zeros((1, count, 4), np.float32), "scores": np.zeros((1, count, 4), np.float32)}
+    raw["boxes"][0, :, 0] = 0.2 * np.arange(count)
+    raw["boxes"][0, :, 2:] = raw["boxes"][0, :, :2] + (0.1, 9)
+    raw["scores"][0, :crowd, 0], raw["scores"][0, crowd:, 1] = 0.9, 0.6
+    outputs = outputs_of(ort.InferenceSession(inside.SerializeToString()), found_config, raw)
+    assert found_config.decoder.full(outputs, least) == full
+    fit, only = Fit.of(SIZE, config), np.array([False, True, False, False])
+    expected = detection.parse(raw, fit, config, least, classes=only)
+    found = detection.parse(outputs, fit, found_config, least, classes=only)
+    assert len(expected) == (10 if least < 0.6 else 0) and (len(found) < len(expected)) == full
+
+
+def outputs_of(session: ort.InferenceSession, config: ModelConfig, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    feeds = {"image": np.zeros((1, *SIZE, 3), np.uint8)} | {f"raw_{name}": array for name, array in raw.items()}
+    names = [output.name for output in config.outputs]
+    return dict(zip(names, session.run(names, feeds), strict=True))
 
 
 def read_config_loosely(model: onnx.ModelProto) -> ModelConfig:

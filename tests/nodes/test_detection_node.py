@@ -205,6 +205,33 @@ def test_an_engine_that_leaves_doubles_out_itself_gives_the_same_and_is_asked_fo
     assert ask(graph, robot, 2, (LEFT, RED, 204), (RIGHT, BLUE, 255)) == [("blue", 1.0, RIGHT, "")]
 
 
+def test_places_that_are_all_in_use_are_said_once_where_classes_are_chosen(
+    graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred greens, which the engine keeps before any blue thing."""
+    monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "engines"))
+    node = start(graph, build_extents(tmp_path, suppression="graph"))
+    robot = graph.add(DetectionRobot("detections"))
+    x = np.arange(100) % 10 * 6
+    y = np.arange(100) // 10 * 3
+    crowd = {
+        "found_boxes": np.stack([x, y, x + 5, y + 2], 1)[None].astype(np.float32),
+        "found_scores": np.full((1, 100), 0.6, np.float32),
+        "found_labels": np.full((1, 100), GREEN, np.float32),
+    }
+    monkeypatch.setattr(node.engine, "run", lambda _: crowd)
+    assert len(ask(graph, robot, 1)) == 100
+    assert robot.set(NAME, together=True, classes="blue", score_threshold=0.7)[0].successful
+    assert ask(graph, robot, 2) == [] and not robot.warnings(), "what was dropped scores less than is asked for"
+    assert robot.set(NAME, score_threshold=0.5)[0].successful
+    for number in (3, 4):
+        assert ask(graph, robot, number) == []
+    wait_until(lambda: robot.warnings(), what="the warning")
+    (warning,) = robot.warnings()
+    assert "classes = 'blue' may be missing" in warning and "the best 100 boxes of all classes" in warning
+    assert warning.endswith("build it with --suppression numpy")
+
+
 def test_a_model_without_a_decoder_is_refused_on_configure(
     graph: Graph, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
