@@ -105,6 +105,12 @@ class SsdDecoder:
 
     def boxes(self, outputs: Outputs, size: tuple[int, int], places: np.ndarray) -> np.ndarray:
         """See `Decoder.boxes`."""
+        for name in self.outputs:
+            if (count := len(_flat(outputs, name))) != len(self.anchors):
+                raise ValueError(
+                    f"output {name!r} has {count} places, but grids and shapes make {len(self.anchors)} anchors; "
+                    "correct grids, shapes or input size"
+                )
         codes = _flat(outputs, self.box_output)[places]
         return _scaled(corners(decode(codes, self.anchors[places], self.coder)), size)
 
@@ -212,7 +218,13 @@ class BoxDecoder:
 
     def boxes(self, outputs: Outputs, size: tuple[int, int], places: np.ndarray) -> np.ndarray:
         """See `Decoder.boxes`."""
-        boxes = self._rows(outputs, self.box_output)[places, :4][:, self.FORMS[self.form]]
+        boxes, scores = self._rows(outputs, self.box_output), self._scores(outputs)
+        if len(boxes) != len(scores):
+            raise ValueError(
+                f"output {self.box_output!r} has {len(boxes)} boxes, but {self.score_output!r} has the scores of "
+                f"{len(scores)}; correct box_output, score_output or channels_first"
+            )
+        boxes = boxes[places, :4][:, self.FORMS[self.form]]
         boxes = corners(boxes) if self.form == "cxcywh" else boxes
         return _scaled(boxes, size) if self.unit == "share" else boxes
 

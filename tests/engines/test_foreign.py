@@ -125,12 +125,15 @@ def test_labels_from_a_file_or_by_name(tmp_path: Path) -> None:
         open_source(str(write(tmp_path, labels="coco")))
 
 
+SSD = {"kind": "ssd", "shapes": [[[0.5, 1.0]]], "box_output": "boxes", "score_output": "boxes"}
 REFUSED = [
     ({"labels": None}, "lacks: labels"),
     ({"labels": "nams.txt"}, "'nams.txt' are neither a list, nor coco or coco_slots or .*nyu13.*, nor a readable file"),
     ({"decoder": {"kind": "yolo"}}, "decoder 'yolo' is unknown; accepted: ssd, yolox, boxes"),
     ({"decoder": {"kind": "yolox"}}, "the decoder reads output, and the file gives boxes, features"),
     ({"decoder": {"kind": "yolox", "output": "boxes"}, "labels": ["a"]}, "6 places, but an image of 16x24 .* has 7"),
+    ({"decoder": SSD | {"grids": [[2, 4]]}, "labels": list("abcde")}, "6 places, but grids and shapes make 8 anchors"),
+    ({"decoder": SSD | {"grids": [[2, 2]]}, "labels": list("abcde")}, "6 places, but grids and shapes make 4 anchors"),
     ({"input": {"colour": "bgr"}}, "unknown fields of input: colour; known: color"),
     ({"input": {"range": [0, 1], "mean": [0, 0, 0]}}, "has range, and mean or std too"),
     ({"input": {"letterbox": "top"}}, "letterbox 'top' of model 'mine' is not possible"),
@@ -166,6 +169,15 @@ def test_what_are_no_scores_is_refused(tmp_path: Path) -> None:
         open_source(str(write(tmp_path, graph)))
     decoder = DESCRIPTION["decoder"] | {"score": "sigmoid"}
     assert open_source(str(write(tmp_path, graph, decoder=decoder))).config.decoder is not None
+
+
+def test_more_scores_than_boxes_are_refused(tmp_path: Path) -> None:
+    graph = cells_graph()
+    graph.graph.node.append(helper.make_node("Concat", ["scores", "scores"], ["twice"], axis=1))
+    graph.graph.output.append(helper.make_tensor_value_info("twice", TensorProto.FLOAT, (1, 12, 2)))
+    decoder = {"kind": "boxes", "form": "cxcywh", "score_output": "twice"}
+    with pytest.raises(EngineError, match="does not fit the file: output 'boxes' has 6 boxes, but 'twice' .* of 12"):
+        open_source(str(write(tmp_path, graph, decoder=decoder)))
 
 
 def test_an_engine_goes_with_its_names_and_lives_without_its_file(tmp_path: Path) -> None:

@@ -203,6 +203,28 @@ def test_decoded_boxes(form: str, row: list[float], unit: str, channels_first: b
     assert found.boxes.tolist() == [[16, 8, 48, 24]] and found.labels.tolist() == [1]
 
 
+@pytest.mark.parametrize("logit", [3.0, -20.0], ids=["something found", "nothing found"])
+@pytest.mark.parametrize("name", ["boxes", "scores"])
+@pytest.mark.parametrize("count", [1917, 2035])
+def test_outputs_that_do_not_fit_the_anchors_are_refused(count: int, name: str, logit: float) -> None:
+    outputs = ssd_outputs([([0.1, 0.1, 0.1, 0.1], 0, logit)])
+    outputs[name] = np.resize(outputs[name], (1, count, outputs[name].shape[2]))
+    words = f"output '{name}' has {count} places, but grids and shapes make 2034 anchors; correct grids, shapes"
+    with pytest.raises(ValueError, match=words):
+        task.parse(outputs, Fit.of((320, 320), config()), config())
+
+
+@pytest.mark.parametrize("score", [0.9, 0.0])
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_as_many_boxes_as_scores(channels_first: bool, score: float) -> None:
+    outputs = {"boxes": np.ones((1, 5, 4), np.float32), "scores": np.full((1, 7, 3), score, np.float32)}
+    if channels_first:
+        outputs = {name: array.transpose(0, 2, 1) for name, array in outputs.items()}
+    model = config(BoxDecoder(channels_first=channels_first))
+    with pytest.raises(ValueError, match="'boxes' has 5 boxes, but 'scores' has the scores of 7; correct box_output"):
+        task.parse(outputs, Fit.of((320, 320), model), model)
+
+
 def test_softmax_shares_with_the_background() -> None:
     decoder = SsdDecoder(SSD.grids, SSD.shapes, score="softmax")
     outputs = ssd_outputs([([0.5, 0.5, 0.3, 0.3], 1, 0.0)])
