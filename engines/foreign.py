@@ -26,7 +26,7 @@ from perception.engines.key import file_identity
 from perception.engines.source import OnnxSource
 from perception.tasks import get_task
 from perception.tasks.config import ModelConfig, Output
-from perception.tasks.decoders import make_decoder
+from perception.tasks.decoders import DESCRIBED, make_decoder
 from perception.tasks.geometry import Fit
 from perception.tasks.labels import NAMED_LABELS
 
@@ -121,7 +121,7 @@ def adopt(model: onnx.ModelProto, fields: Mapping[str, Any], description: Path) 
     try:
         if not isinstance(fields.get("decoder", {}), dict):
             raise ValueError(f"decoder is {fields['decoder']!r}; write {{kind: yolox}} and its fields")
-        decoder = make_decoder(fields["decoder"]) if fields.get("decoder") else None
+        decoder = make_decoder(fields["decoder"], DESCRIBED) if fields.get("decoder") else None
         mean, std = _normalisation(given)
         config = ModelConfig(
             name=str(fields.get("name", description.stem)),

@@ -279,24 +279,29 @@ class FoundDecoder:
         return last > 0 and last >= least
 
 
-DECODERS: Mapping[str, type[Any]] = {kind.kind: kind for kind in (SsdDecoder, YoloxDecoder, BoxDecoder, FoundDecoder)}
+DESCRIBED: Mapping[str, type[Any]] = {kind.kind: kind for kind in (SsdDecoder, YoloxDecoder, BoxDecoder)}
+"""Those of networks, which a description may name."""
+DECODERS: Mapping[str, type[Any]] = {**DESCRIBED, FoundDecoder.kind: FoundDecoder}
 
 
-def make_decoder(fields: Mapping[str, Any]) -> Decoder:
+def make_decoder(fields: Mapping[str, Any], decoders: Mapping[str, type[Any]] = DECODERS) -> Decoder:
     """The decoder that `kind` names, with its fields as JSON or YAML has them.
+
+    Args:
+        decoders: the kinds that are accepted.
 
     Raises:
         ValueError: an unknown kind or field, or a value that is not possible.
     """
     given = dict(fields)
     kind = given.pop("kind", None)
-    if kind not in DECODERS:
-        raise ValueError(f"decoder {kind!r} is unknown; accepted: {', '.join(DECODERS)}")
-    known = [field.name for field in dataclasses.fields(DECODERS[kind])]
+    if kind not in decoders:
+        raise ValueError(f"decoder {kind!r} is unknown; accepted: {', '.join(decoders)}")
+    known = [field.name for field in dataclasses.fields(decoders[kind])]
     if unknown := sorted(set(given) - set(known)):
         raise ValueError(f"decoder {kind!r} has no {', '.join(unknown)}; accepted: {', '.join(known)}")
     try:
-        decoder: Decoder = DECODERS[kind](**{name: _frozen(value) for name, value in given.items()})
+        decoder: Decoder = decoders[kind](**{name: _frozen(value) for name, value in given.items()})
     except TypeError as error:
         raise ValueError(f"decoder {kind!r} lacks something: {error}") from error
     return decoder

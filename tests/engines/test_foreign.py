@@ -129,7 +129,8 @@ SSD = {"kind": "ssd", "shapes": [[[0.5, 1.0]]], "box_output": "boxes", "score_ou
 REFUSED = [
     ({"labels": None}, "lacks: labels"),
     ({"labels": "nams.txt"}, "'nams.txt' are neither a list, nor coco or coco_slots or .*nyu13.*, nor a readable file"),
-    ({"decoder": {"kind": "yolo"}}, "decoder 'yolo' is unknown; accepted: ssd, yolox, boxes"),
+    ({"decoder": {"kind": "yolo"}}, "decoder 'yolo' is unknown; accepted: ssd, yolox, boxes$"),
+    ({"decoder": {"kind": "found", "least": 0.1, "threshold": 0.6}}, "decoder 'found' is unknown; .* yolox, boxes$"),
     ({"decoder": {"kind": "yolox"}}, "the decoder reads output, and the file gives boxes, features"),
     ({"decoder": {"kind": "yolox", "output": "boxes"}, "labels": ["a"]}, "6 places, but an image of 16x24 .* has 7"),
     ({"decoder": SSD | {"grids": [[2, 4]]}, "labels": list("abcde")}, "6 places, but grids and shapes make 8 anchors"),
