@@ -22,7 +22,7 @@ from perception.tasks.config import ModelConfig
 from perception.tasks.decoders import SsdDecoder
 from perception.training.box_data import LEFT_OUT, BoxAugmentation, BoxMixture, evened
 from perception.training.box_losses import detection_losses
-from perception.training.classes import ClassLesson, ClassRecipe, place_classes
+from perception.training.classes import ClassLesson, ClassRecipe, check_apart, place_classes
 from perception.training.lesson import Forward
 from perception.training.recipe import Source
 
@@ -91,6 +91,8 @@ class DetectionLesson(ClassLesson[DetectionRecipe]):
         evaluation = _open(data / recipe.evaluate, "eval")
         place_classes(evaluation, recipe, LEFT_OUT)
         datasets = [_open(data / source.path, source.split) for source in recipe.sources]
+        for dataset in datasets:
+            check_apart(dataset, evaluation)
         places = [place_classes(dataset, recipe, LEFT_OUT) for dataset in datasets]
         chances = [
             evened([_known(names[dataset.annotation(index).labels]) for index in range(len(dataset))], source.even)

@@ -425,6 +425,14 @@ def test_boxes_of_other_classes_can_be_left_out(shapes: Path) -> None:
         small_recipe(others="drop")
 
 
+def test_nothing_is_trained_on_that_is_measured(shapes: Path) -> None:
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed; accuracy of boxes is measured with it")
+    sources = DetectionSource("shapes"), DetectionSource("shapes", split="eval")
+    with pytest.raises(ValueError, match="would be trained on, and is measured in the end; give the folder splits"):
+        DetectionLesson.open(small_recipe(sources=sources), shapes, shapes / "out")
+    DetectionLesson.open(small_recipe(sources=sources[:1]), shapes, shapes / "out")
+
+
 def test_data_without_boxes_or_with_other_classes_is_refused(shapes: Path) -> None:
     with pytest.raises(ValueError, match="classes that the recipe's labels lack: square; add them"):
         train(small_recipe(labels=("disc",)), shapes, shapes / "out")
