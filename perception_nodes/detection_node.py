@@ -122,6 +122,8 @@ class DetectionNode(ModelNode):
     def adopt(self) -> None:
         for stream in self.streams:
             self._tell_labels(stream.results)
+            if not self.parameters.tracking:
+                stream.results.tracker.forget()
 
     def publish(self, job: Job, outputs: Mapping[str, np.ndarray]) -> None:
         assert self.engine

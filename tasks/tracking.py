@@ -105,6 +105,11 @@ class Tracker:
         self._stamp = 0
         self._count = 0
         self._tracks = _none()
+        self._ended = False
+
+    def forget(self) -> None:
+        """End all tracks; while an `update` runs in another thread, too."""
+        self._ended = True
 
     def update(self, found: Detections, stamp: int, threshold: float, memory: float) -> Detections:
         """The boxes of the next image that score `threshold` or more or belong to a track, with `tracks`.
@@ -117,7 +122,8 @@ class Tracker:
             stamp: nanoseconds.
             memory: seconds without a box of it after which an object is forgotten.
         """
-        tracks = self._tracks if stamp >= self._stamp else _none()
+        tracks = self._tracks if stamp >= self._stamp and not self._ended else _none()
+        self._ended = False
         tracks.advance((stamp - self._stamp) * 1e-9 if len(tracks) else 0.0)
         recent = tracks.seen == self._stamp  # however long ago that image was made
         tracks = tracks.only(recent | (stamp - tracks.seen <= memory * 1e9))

@@ -308,14 +308,15 @@ def test_objects_keep_their_ids(graph: Graph, model: str) -> None:
 
 
 def test_tracking_is_off_unless_asked_for_and_can_be_switched(graph: Graph, model: str) -> None:
+    """Off for an image, and between two; objects are new afterwards."""
     start(graph, model)
     robot = graph.add(DetectionRobot("detections"))
-    ids = []
-    for number in range(1, 7):
-        if number in (3, 6):
-            assert robot.set(NAME, tracking=number == 3)[0].successful
+    switched, ids = {3: [True], 6: [False], 7: [True], 9: [False, True]}, []
+    for number in range(1, 11):
+        for tracking in switched.get(number, []):
+            assert robot.set(NAME, tracking=tracking)[0].successful
         ids += [found[3] for found in ask(graph, robot, number * 40_000_000, (LEFT, RED, 255))]
-    assert ids == ["", "", "", "1", "1", ""]
+    assert ids == ["", "", "", "1", "1", "", "", "2", "", "3"]
 
 
 def test_images_without_stamps_cannot_be_followed_and_it_is_said_once(

@@ -147,6 +147,15 @@ def test_stamps_that_jump_back_end_all_tracks_and_numbers_go_on() -> None:
     assert follow(frames, tracker=tracker) == [{100: 0}, {100: 2}, {100: 2}]
 
 
+def test_tracks_can_be_ended_and_numbers_go_on() -> None:
+    tracker, numbers = Tracker(), []
+    for stamp in range(1, 7):
+        if stamp == 4:
+            tracker.forget()
+        numbers.append(tracker.update(detections((100, 100, HIGH, 0)), stamp, 0.5, 1.0).tracks)
+    assert [list(each) for each in numbers if each is not None] == [[0], [1], [1], [0], [2], [2]]
+
+
 def test_the_same_image_again_says_nothing_new() -> None:
     tracker = Tracker()
     stamps = [5, 5, 5, 6, 6]
