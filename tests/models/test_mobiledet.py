@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed; models are defined in it")
@@ -18,6 +21,22 @@ COUNTS = {  # with BatchNorm's statistics, GMAC, and without them: encoder, extr
     "mobiledet_dsp": (7_159_343, 2.816, 5_839_952, 390_720, 819_243, 52_164),
     "mobiledet_gpu": (13_109_151, 5.073, 11_689_920, 427_584, 894_907, 56_836),
 }
+CODER = (10.0, 10.0, 5.0, 5.0)
+"""Of ty, tx, th, tw."""
+ANCHORS = (  # of each map its grid, which is square, and scale and aspect of a place's anchors in their order
+    (20, ((0.1, 1), (0.2, 2), (0.2, 0.5))),
+    (10, ((0.35, 1), (0.35, 2), (0.35, 0.5), (0.35, 3), (0.35, 0.3333), (0.41833, 1))),
+    (5, ((0.5, 1), (0.5, 2), (0.5, 0.5), (0.5, 3), (0.5, 0.3333), (0.57009, 1))),
+    (3, ((0.65, 1), (0.65, 2), (0.65, 0.5), (0.65, 3), (0.65, 0.3333), (0.72111, 1))),
+    (2, ((0.8, 1), (0.8, 2), (0.8, 0.5), (0.8, 3), (0.8, 0.3333), (0.87178, 1))),
+    (1, ((0.95, 1), (0.95, 2), (0.95, 0.5), (0.95, 3), (0.95, 0.3333), (0.97468, 1))),
+)
+RESIDUALS = {  # of the blocks at strides 2, 4, 8, 16 and 32: which one adds what came in
+    "mobiledet_cpu": ("-", "-", "-+++", "-+++-+++", "-+++-"),
+    "mobiledet_edgetpu": ("-", "-+++", "-+++", "-+++-+++", "-+++-"),
+    "mobiledet_dsp": ("-", "-+++", "-+++", "-+++-+++", "-+++-"),
+    "mobiledet_gpu": ("-", "-+++", "-+++", "-+++-+++", "-+++-"),
+}
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -28,6 +47,46 @@ def test_counts(name: str) -> None:
     assert count_parameters(model) + sum(2 * norm.num_features for norm in norms) == total
     assert round(count_macs(model, (320, 320)) / 1e9, 3) == gmac
     assert [count_parameters(part) for part in (model.encoder, model.extra, model.scores, model.boxes)] == parts
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_codes_are_read_as_published(name: str) -> None:
+    """Anchors one after the other, columns, rows, maps; a code moves centres and lets sizes grow by its share."""
+    rows = [
+        ((column + 0.5) / side, (row + 0.5) / side, scale * math.sqrt(aspect), scale / math.sqrt(aspect))
+        for side, shapes in ANCHORS
+        for row in range(side)
+        for column in range(side)
+        for scale, aspect in shapes
+    ]
+    decoder = model_config(name).decoder
+    assert len(rows) == 2034 and decoder.anchors == pytest.approx(np.array(rows), abs=1e-5)
+    assert decoder.coder == CODER and decoder.score == "sigmoid" and decoder.background
+    x, y, w, h = decoder.anchors.T
+    steps = np.array([0.5, -0.25, math.log(2), math.log(3)])
+    outputs = {"boxes": np.tile(steps * CODER, (1, 2034, 1)), "scores": np.zeros((1, 2034, 91))}
+    boxes = decoder.boxes(outputs, (320, 320), np.arange(2034)) / 320
+    middle_x, middle_y = x - 0.25 * w, y + 0.5 * h
+    expected = middle_x - 1.5 * w, middle_y - h, middle_x + 1.5 * w, middle_y + h
+    assert boxes == pytest.approx(np.stack(expected, 1), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_blocks_that_add_what_came_in(name: str) -> None:
+    """Told by what is left of a block whose projection says nothing."""
+    found = []
+    for stage in find_encoder(name).build().eval().stages:
+        found.append("")
+        for block in stage:
+            nn.init.zeros_(block.layers[-1][-1].weight)
+            first = next(layer for layer in block.modules() if isinstance(layer, nn.Conv2d))
+            image = torch.rand(1, first.in_channels, 8, 8)
+            with torch.no_grad():
+                left = block(image)
+            added = bool(left.any())
+            assert not added or torch.equal(left, image)
+            found[-1] += "+" if added else "-"
+    assert tuple(found) == RESIDUALS[name]
 
 
 @pytest.mark.parametrize("name", COUNTS)
