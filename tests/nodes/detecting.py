@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
+import yaml
 from onnx import TensorProto, helper, numpy_helper
 from robot import Robot
 from sensor_msgs.msg import Image as ImageMessage
@@ -108,6 +109,53 @@ def build_extents(folder: Path, config: ModelConfig = CONFIG, suppression: str =
         picture = scene(((2 * index, 20, 200 + 10 * index, 300), index % 3, 100 + index))
         cv2.imwrite(str(frames / f"{index:02}.png"), picture)
     build(str(path), "onnxruntime", "fp32", frames=frames, directory=folder / "engines", suppression=suppression)
+    return str(path)
+
+
+def build_described(folder: Path) -> str:
+    """As `build_extents`, of a file that another exporter may have written, and its description: SSD's heads.
+
+    Each of 2x4 cells has an anchor; boxes lie a quarter of a cell's width to the right of it and are half as high. A
+    cell is surely "red" or "green" where it is filled with that colour, and surely not where it has none of it.
+    """
+    rows, columns = (side // 16 for side in SIZE)
+    count = rows * columns
+    weight = np.zeros((3, 3, 16, 16), np.float32)
+    weight[1, 0] = weight[2, 1] = 40 / 256
+    constants: dict[str, np.ndarray] = {
+        "weight": weight,
+        "bias": np.array([9, -20, -20], np.float32),  # "nothing here" says yes to everything
+        "flat": np.array([1, 3, -1], np.int64),
+        "codes": np.tile(np.array([0, 1, 2 * np.log(0.5), 0], np.float32), (1, count, 1)),
+    }
+    nodes = [
+        helper.make_node("Conv", ["pixels", "weight", "bias"], ["cells"], strides=[16, 16]),
+        helper.make_node("Reshape", ["cells", "flat"], ["planes"]),
+        helper.make_node("Transpose", ["planes"], ["logits"], perm=[0, 2, 1]),
+        helper.make_node("Identity", ["codes"], ["offsets"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "described",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, (1, 3, *SIZE))],
+        [
+            helper.make_tensor_value_info("offsets", TensorProto.FLOAT, (1, count, 4)),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, (1, count, 3)),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), folder / "described.onnx")
+    shape = [(1 / count) ** 0.5, rows / columns]  # as large as a cell
+    decoder = {"kind": "ssd", "grids": [[rows, columns]], "shapes": [[shape]], "coder": [4, 4, 2, 2]}
+    fields = {
+        "task": "detection",
+        "file": "described.onnx",
+        "decoder": decoder | {"box_output": "offsets", "score_output": "logits"},
+        "labels": ["red", "green"],
+    }
+    path = folder / "described.yaml"
+    path.write_text(yaml.safe_dump(fields))
+    build(str(path), "onnxruntime", "fp32", directory=folder / "engines")
     return str(path)
 
 

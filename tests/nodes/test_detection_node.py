@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rclpy
 from conftest import Graph, overrides, wait_until
-from detecting import CONFIG, LABELS, SHARE, DetectionRobot, build_extents, scene, told
+from detecting import CONFIG, LABELS, SHARE, DetectionRobot, build_described, build_extents, scene, told
 from robot import CAMERA, Robot, exchange
 from std_msgs.msg import Header
 
@@ -74,6 +74,20 @@ def test_boxes_names_scores_and_headers_are_those_of_the_image(graph: Graph, mod
     assert message.header == robot.header(123456789)
     assert told(message) == [("blue", 1.0, RIGHT, ""), ("red thing", 0.8, LEFT, "")]
     assert not robot.warnings() and not robot.errors()
+
+
+def test_a_detector_that_was_made_elsewhere_is_one_description_away(
+    graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cells of the source are 160 wide and 240 high: the first row's second, and the last row's third."""
+    monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "engines"))
+    start(graph, build_described(tmp_path))
+    robot = graph.add(DetectionRobot("detections"))
+    found = ask(graph, robot, 1, ((160, 0, 320, 240), RED, 255), ((320, 240, 480, 480), GREEN, 255))
+    boxes = {name: box for name, score, box, _ in found if score > 0.99}
+    assert boxes == {"red": pytest.approx((200, 60, 360, 180)), "green": pytest.approx((360, 300, 520, 420))}
+    wait_until(lambda: robot.labels, what="the names")
+    assert [entry.class_name for entry in robot.labels[0].class_map] == ["red", "green"] and len(found) == 2
 
 
 def test_an_image_without_objects_has_an_answer(graph: Graph, model: str) -> None:
