@@ -180,8 +180,13 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 
 
 def isolate() -> None:
-    """Put this process and those it starts on a ROS domain of their own that does not leave the machine."""
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 99))
+    """Put this process and those it starts on a ROS domain of their own, another than the one set; see `keep_local`.
+
+    Call it before `rclpy.init`: a node that is there already stays where it is.
+    """
+    own = 1 + os.getpid() % 99  # 0 is everybody's, and from 102 on a domain's ports may be taken by other programs
+    taken = os.environ.get("ROS_DOMAIN_ID", "").strip()
+    os.environ["ROS_DOMAIN_ID"] = str(own + 1 if taken.isdecimal() and int(taken) == own else own)
     keep_local()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,13 @@ from perception.tasks.image import Image
 
 SECOND = 1_000_000_000
 SCRIPT = Path(__file__).parents[1] / "nodes" / "passing_node.py"
+ROBOT = "42"
+
+
+@pytest.fixture(autouse=True)
+def robot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A robot's ROS domain is exported; the bench leaves it, and after a test all is as before."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", ROBOT)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +46,7 @@ def test_a_comparison_of_two_commands(recording: Path, tmp_path: Path, capsys: p
     command = f"{sys.executable} {SCRIPT} /eye/image"
     options = ["--output", "/result", "--compare", command, "--rounds", "1", "--out", str(tmp_path)]
     assert main(["bench", str(recording), command, *options]) == 0
+    assert os.environ["ROS_DOMAIN_ID"] != ROBOT
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["bag"]["images"] == 20 and report["bag"]["form"] == "32x24 rgb8"
     for subject in report["subjects"]:

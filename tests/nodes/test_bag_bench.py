@@ -22,6 +22,7 @@ from perception.evaluation.datasets import open_dataset
 from perception.evaluation.detection import DetectionAssessment
 from perception.evaluation.replayed import Passage
 from perception.evaluation.truth import DepthTruth
+from perception.nodes import session
 from perception.nodes.bag_bench import PLAYED, BagBench, Feed, Trial, Watcher, lost_where, node_figures, playable
 from perception.nodes.subject import Subject, any_command, our_pipeline
 from perception.tasks.image import Image
@@ -178,6 +179,7 @@ def test_boxes_are_held_against_those_in_the_bag(
     """From a data set through `record`, the detection node and `bench`; the same data set offline is the measure."""
     pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra `eval`)")
     monkeypatch.setenv("PERCEPTION_ENGINES", str(tmp_path / "engines"))
+    monkeypatch.setattr(session, "isolate", lambda: None)  # this process is on a domain already
     model, data = build_extents(tmp_path), tmp_path / "set"
     for kind in ("rgb", "label"):
         (data / "eval" / kind).mkdir(parents=True)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from perception.nodes.session import isolate
 
 PROGRAM = """
 import sys
@@ -20,3 +25,15 @@ def test_a_pipelines_arguments_remap_nothing_of_the_observer(ros: None, tmp_path
     command = [sys.executable, "-c", PROGRAM, str(tmp_path), "image:=/eye/image"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == "/image\n" and "remap" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("taken", ["", "0", "7", "own", "101", "many"])
+def test_a_domain_of_its_own_whatever_is_set(taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The robot's may be exported, and may be the one that would have been taken."""
+    own = 1 + os.getpid() % 99
+    taken = str(own) if taken == "own" else taken
+    monkeypatch.setenv("ROS_DOMAIN_ID", taken)  # so that it is restored
+    isolate()
+    domain = os.environ["ROS_DOMAIN_ID"]
+    assert domain != taken and 1 <= int(domain) <= 100
+    assert int(domain) == own or taken == str(own)
