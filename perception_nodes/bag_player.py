@@ -21,7 +21,7 @@ from builtin_interfaces.msg import Time
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 
-from perception.evaluation.bags import Bag, Raw, latched
+from perception.evaluation.bags import INFO_TYPE, Bag, Raw, latched
 from perception.evaluation.conversion import moved, to_ros2
 from perception.nodes.inputs import SENSOR_DATA
 from perception.nodes.node import BaseNode, NodeParameters, run_node
@@ -59,6 +59,7 @@ class BagPlayerNode(BaseNode):
         super().__init__(name, **options)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._bag: Bag | None = None
+        self._late_calibrations: list[Raw] = []
         self._topic_publishers: dict[str, Any] = {}
         self._clock_publisher: Any = None
         self._answers: Any = None
@@ -84,6 +85,11 @@ class BagPlayerNode(BaseNode):
             )
             self._topic_publishers[topic] = self.create_publisher(message_type(types[topic]), topic, qos)
         self._clock_publisher = self.create_publisher(Clock, "/clock", 10)
+        self._late_calibrations = [
+            next(self._bag.raw([topic]))
+            for topic in self.parameters.topics.split()
+            if types[topic] == INFO_TYPE and next(self._bag.raw([images, topic])).topic == images
+        ]
 
     def teardown(self) -> None:
         for publisher in (*self._topic_publishers.values(), self._clock_publisher):
@@ -95,6 +101,7 @@ class BagPlayerNode(BaseNode):
         if self._scratch:
             self._scratch.cleanup()
         self._bag = self._scratch = None
+        self._late_calibrations = []
 
     def start(self) -> None:
         self._sent, self._state, self._shown = [], "", None
@@ -179,14 +186,21 @@ class BagPlayerNode(BaseNode):
             self._answered.set()
 
     def _messages(self) -> Iterator[Raw]:
-        """The bag's messages; again and again if they are to loop, each time as much later as the bag lasts."""
+        """The bag's messages; again and again if they are to loop, each time as much later as the bag lasts.
+
+        A calibration that was recorded after the first image, to which it belongs, comes before that too: a pipeline
+        that waits for it, as it may since it is published, would lack the first image of every run.
+        """
         assert self._bag
         images = self.parameters.images
         topics = (images, *self.parameters.topics.split())
         period = self._bag.duration + self._bag.duration // max(self._bag.counts[images] - 1, 1)
-        offset = 0
+        offset, ahead = 0, self._late_calibrations
         while not self._stopped.is_set():
             for raw in self._bag.raw(topics):
+                if raw.topic == images:
+                    yield from (calibration.replace(time=raw.time) for calibration in ahead)
+                    ahead = []
                 yield moved(self._bag, raw, offset)
             if not self.parameters.loop:
                 return

@@ -114,6 +114,28 @@ def test_bytes_stamps_clock_and_times_are_the_recordings(graph: Graph, recording
     assert node.watch() == [f"bag {recording} has ended after {COUNT} images"]
 
 
+def test_a_calibration_that_was_recorded_late_comes_before_the_first_image(graph: Graph, tmp_path: Path) -> None:
+    """As image_transport sends the two; a node that waits for a calibration would lack the first image."""
+    path = tmp_path / "late"
+    image = Image(np.zeros((SMALL.height, SMALL.width, 3), np.uint8), "rgb8")
+    with BagWriter(path) as writer:
+        writer.write("/early/camera_info", bags.info_message(SMALL, bags.header(40 * SECOND, "eye")), 39 * SECOND)
+        for index in range(2):
+            time = 40 * SECOND + index * SECOND // HZ
+            head = bags.header(time, "eye")
+            writer.write("/eye/image", bags.image_message(image, head), time)
+            writer.write("/eye/camera_info", bags.info_message(SMALL, head), time + 1_000_000)
+    witness = Witness(graph)
+    node = player(graph, witness, path, topics="/eye/camera_info /early/camera_info", loop=True)
+    messages = [raw for raw, _ in zip(node._messages(), range(8), strict=False)]
+    one_run = ["/early/camera_info", "/eye/image", "/eye/camera_info", "/eye/image", "/eye/camera_info"]
+    assert [raw.topic for raw in messages] == [one_run[0], "/eye/camera_info", *one_run[1:], *one_run[:2]]
+    assert messages[1].time == messages[2].time == 40 * SECOND and messages[1].data == messages[3].data
+    play(node, 2, witness)
+    wait_until(lambda: len(witness.infos) >= 3, what="the calibrations")
+    assert witness.infos[0] == witness.infos[1]
+
+
 def test_another_rate(graph: Graph, recording: Path, tmp_path: Path) -> None:
     witness, sent = Witness(graph), tmp_path / "sent.npy"
     play(player(graph, witness, recording, rate=100.0, sent=str(sent)), COUNT, witness)
