@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from perception.nodes.bag_bench import Feed
 
+SECONDS = 10.0
+"""At a rate and one by one a run has at least so many, in a search just so many, unless the user says how many."""
+
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
@@ -34,7 +37,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--fast", action="store_true", help="a run in which each image waits for the last one's result")
     parser.add_argument("--search", action="store_true", help="look for the highest input without, and with 1 %% loss")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="a run of so many minutes, as recorded")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of a run at a rate (default: %(default)s)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help="of a run (default: to the end of the bag; with --rate and --fast it starts again if it is over before "
+        f"{SECONDS:g} s, and a run of --search has {SECONDS:g} s)",
+    )
     parser.add_argument("--out", type=Path, default=Path("out/bench"), help="folder for report, plots and logs")
     parser.set_defaults(run=run)
 
@@ -78,7 +86,7 @@ def _bench(args: argparse.Namespace, path: Path) -> int:
     entries, series = bench.compare(subjects, _feeds(args), args.rounds if args.compare else 1, truths)
     if args.search:
         for subject, entry in zip(subjects, entries, strict=True):
-            entry["highest_hz"] = bench.search(subject, args.seconds)
+            entry["highest_hz"] = bench.search(subject, args.seconds or SECONDS)
     report = {
         "command": shlex.join(["perception", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d"),
@@ -97,9 +105,9 @@ def _feeds(args: argparse.Namespace) -> list[Feed]:
     """How images come in each run."""
     from perception.nodes.bag_bench import Feed
 
-    feeds = [Feed(rate, args.seconds) for rate in args.rate]
+    feeds = [Feed(rate, args.seconds, least=SECONDS) for rate in args.rate]
     if args.fast:
-        feeds.append(Feed(seconds=args.seconds, one_by_one=True))
+        feeds.append(Feed(seconds=args.seconds, one_by_one=True, least=SECONDS))
     if args.soak:
         feeds.append(Feed(seconds=60 * args.soak))
-    return feeds or [Feed()]
+    return feeds or [Feed(seconds=args.seconds)]

@@ -104,13 +104,15 @@ class Feed:
 
     Args:
         rate: images a second; 0: as they were recorded.
-        seconds: how long, the bag starting again at its end; None: once through the bag.
+        seconds: how long, the bag starting again at its end; None: to its end.
         one_by_one: the next image when the last one's result has come.
+        least: seconds before which a bag that is over starts again, where it is played to its end.
     """
 
     rate: float = 0.0
     seconds: float | None = None
     one_by_one: bool = False
+    least: float = 0.0
 
     def __str__(self) -> str:
         return "one by one" if self.one_by_one else f"{self.rate:g} Hz" if self.rate else "as recorded"
@@ -229,7 +231,7 @@ class BagBench:
             "topics": " ".join(topic for topic in self.topics if topic != subject.images),
             "rate": float(feed.rate),
             "answers": subject.output if feed.one_by_one else "",
-            "loop": feed.seconds is not None,
+            "least": float(feed.seconds or feed.least),
             "sent": str(sent),
             "autostart": False,
         }

@@ -45,7 +45,9 @@ class BagPlayerParameters(NodeParameters):
     topics: str = parameter("", "Topics to play besides, separated by spaces.")
     rate: float = parameter(0.0, "Images a second; 0: as they were recorded.", minimum=0.0, maximum=10000.0)
     answers: str = parameter("", "Topic with a message for each image; the next one is sent when that has come.")
-    loop: bool = parameter(False, "Start again at the end, time going on.")
+    least: float = parameter(
+        0.0, "Seconds before which a bag that is over starts again, time going on.", minimum=0.0, maximum=1e7
+    )
     sent: str = parameter("", "File for what was sent: int64 (n, 2), stamps and steady clock, nanoseconds (.npy).")
 
 
@@ -186,7 +188,7 @@ class BagPlayerNode(BaseNode):
             self._answered.set()
 
     def _messages(self) -> Iterator[Raw]:
-        """The bag's messages; again and again if they are to loop, each time as much later as the bag lasts.
+        """The bag's messages; again and again until `least` is over, each time as much later as the bag lasts.
 
         A calibration that was recorded after the first image, to which it belongs, comes before that too: a pipeline
         that waits for it, as it may since it is published, would lack the first image of every run.
@@ -195,6 +197,7 @@ class BagPlayerNode(BaseNode):
         images = self.parameters.images
         topics = (images, *self.parameters.topics.split())
         period = self._bag.duration + self._bag.duration // max(self._bag.counts[images] - 1, 1)
+        end = time.monotonic() + self.parameters.least
         offset, ahead = 0, self._late_calibrations
         while not self._stopped.is_set():
             for raw in self._bag.raw(topics):
@@ -202,7 +205,7 @@ class BagPlayerNode(BaseNode):
                     yield from (calibration.replace(time=raw.time) for calibration in ahead)
                     ahead = []
                 yield moved(self._bag, raw, offset)
-            if not self.parameters.loop:
+            if time.monotonic() >= end:
                 return
             offset += period
 

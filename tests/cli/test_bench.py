@@ -12,9 +12,11 @@ import pytest
 
 pytest.importorskip("rclpy", reason="rclpy is not installed; run tools/set_up.py or source a ROS 2")
 
-from perception.cli.main import main
+from perception.cli import bench
+from perception.cli.main import build_parser, main
 from perception.evaluation import bags
 from perception.evaluation.bags import BagWriter
+from perception.nodes.bag_bench import Feed
 from perception.tasks.image import Image
 
 SECOND = 1_000_000_000
@@ -61,6 +63,22 @@ def test_a_comparison_of_two_commands(recording: Path, tmp_path: Path, capsys: p
     assert "](latency.png)" in text and (tmp_path / "latency.png").is_file()
     assert "20 images of 32x24 rgb8 on `/eye/image`" in text and "4 of 20" in text and "Second over first" in text
     assert text.strip() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [([], [None, None, None]), (["--seconds", "3"], [3, 3, 3]), (["--soak", "2"], [None, None, None, 120])],
+)
+def test_a_run_goes_through_the_whole_bag_unless_seconds_are_given(
+    options: list[str], seconds: list[float | None]
+) -> None:
+    args = build_parser().parse_args(["bench", "bag", "pipeline", "--rate", "30", "60", "--fast", *options])
+    feeds = bench._feeds(args)
+    assert [feed.seconds for feed in feeds] == seconds
+    assert [feed.rate for feed in feeds[:3]] == [30, 60, 0] and feeds[2].one_by_one
+    assert all(feed.least == bench.SECONDS for feed in feeds[:3])
+    (recorded,) = bench._feeds(build_parser().parse_args(["bench", "bag", "pipeline", "--seconds", "3"]))
+    assert recorded == Feed(seconds=3)
 
 
 @pytest.mark.parametrize(

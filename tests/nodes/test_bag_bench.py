@@ -65,6 +65,8 @@ def test_another_pipeline_and_its_losses(recording: Path, tmp_path: Path) -> Non
     assert not trial.kept and figures["unreadable"] == 1, "a colour image is no depth"
     faster = bench.run(subject, Feed(100.0, 1.0)).figures
     assert 80 < faster["sent"] < 120 and abs(faster["input_hz"] - 100) < 5
+    whole = bench.run(subject, Feed(20 * HZ, least=0.5)).figures["sent"]
+    assert whole > COUNT and whole % COUNT == 0, "the bag again, and to its end"
 
 
 def test_where_frames_were_lost_adds_up() -> None:

@@ -73,7 +73,7 @@ def player(graph: Graph, witness: Witness, recording: Path, **values: Any) -> Ba
 def play(node: BagPlayerNode, count: int, witness: Witness) -> None:
     node.trigger_activate()
     wait_until(lambda: len(witness.images) >= count, what=f"{count} images")
-    if not node.parameters.loop:
+    if not node.parameters.least:
         wait_until(node.watch, what="the end of the bag")
     node.trigger_deactivate()
 
@@ -126,7 +126,7 @@ def test_a_calibration_that_was_recorded_late_comes_before_the_first_image(graph
             writer.write("/eye/image", bags.image_message(image, head), time)
             writer.write("/eye/camera_info", bags.info_message(SMALL, head), time + 1_000_000)
     witness = Witness(graph)
-    node = player(graph, witness, path, topics="/eye/camera_info /early/camera_info", loop=True)
+    node = player(graph, witness, path, topics="/eye/camera_info /early/camera_info", least=60.0)
     messages = [raw for raw, _ in zip(node._messages(), range(8), strict=False)]
     one_run = ["/early/camera_info", "/eye/image", "/eye/camera_info", "/eye/image", "/eye/camera_info"]
     assert [raw.topic for raw in messages] == [one_run[0], "/eye/camera_info", *one_run[1:], *one_run[:2]]
@@ -152,12 +152,24 @@ def test_time_runs_forward_at_a_slower_rate_too(graph: Graph, recording: Path) -
 
 def test_time_goes_on_when_it_starts_again(graph: Graph, recording: Path) -> None:
     witness = Witness(graph)
-    play(player(graph, witness, recording, rate=100.0, loop=True), 3 * COUNT, witness)
+    play(player(graph, witness, recording, rate=100.0, least=60.0), 3 * COUNT, witness)
     steps = np.diff(witness.stamps()[: 3 * COUNT])
     assert np.abs(steps - SECOND // HZ).max() <= COUNT
     infos = [m.header.stamp.sec * SECOND + m.header.stamp.nanosec for m in witness.infos]
     assert infos[: 3 * COUNT] == witness.stamps()[: 3 * COUNT]
     assert witness.clocks == sorted(witness.clocks)
+
+
+def test_a_bag_that_is_over_too_early_starts_again_and_is_played_to_its_end(
+    graph: Graph, recording: Path, tmp_path: Path
+) -> None:
+    witness, sent = Witness(graph), tmp_path / "sent.npy"
+    node = player(graph, witness, recording, rate=100.0, least=0.5, sent=str(sent))
+    node.trigger_activate()
+    (said,) = wait_until(node.watch, what="the end")
+    node.trigger_deactivate()
+    count = len(np.load(sent))
+    assert count > COUNT and count % COUNT == 0 and f"has ended after {count} images" in said
 
 
 def test_the_next_image_waits_for_the_answer(graph: Graph, recording: Path, tmp_path: Path) -> None:
