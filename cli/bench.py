@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perception.nodes.bag_bench import Feed
+    from perception.nodes.subject import Subject
 
 SECONDS = 10.0
 """At a rate and one by one a run has at least so many, in a search just so many, unless the user says how many."""
@@ -33,6 +34,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--compare-host", choices=("processes", "one"), help="of the second (default: as --host)")
     parser.add_argument("--images", default="", help="the bag's topic of images (default: its only one)")
     parser.add_argument("--output", default="", help="topic of results (default: the pipeline's)")
+    parser.add_argument(
+        "--compare-output", default="", help="of the second (default: as --output; a pipeline of ours has its own)"
+    )
     parser.add_argument("--rate", type=float, nargs="+", default=[], help="runs at so many images a second")
     parser.add_argument("--fast", action="store_true", help="a run in which each image waits for the last one's result")
     parser.add_argument("--search", action="store_true", help="look for the highest input without, and with 1 %% loss")
@@ -70,7 +74,6 @@ def _bench(args: argparse.Namespace, path: Path) -> int:
     from perception.evaluation.replayed import ratios
     from perception.nodes.bag_bench import BagBench, playable
     from perception.nodes.session import machine
-    from perception.nodes.subject import read_subject
 
     progress = partial(print, flush=True)
     with Bag(path) as bag:
@@ -78,10 +81,7 @@ def _bench(args: argparse.Namespace, path: Path) -> int:
         info = bag.camera_info_topic(images)
         about, truths = outline(bag, images), find_truths(bag, images)
         topics = playable(bag, (info, "/tf", "/tf_static"), progress)
-    wanted = [([args.pipeline, *args.arguments], args.host)]
-    if args.compare:
-        wanted.append((shlex.split(args.compare), args.compare_host or args.host))
-    subjects = [read_subject(words, images, info, host, args.output) for words, host in wanted]
+    subjects = _subjects(args, images, info)
     bench = BagBench(path, topics, args.out, progress)
     entries, series = bench.compare(subjects, _feeds(args), args.rounds if args.compare else 1, truths)
     if args.search:
@@ -99,6 +99,19 @@ def _bench(args: argparse.Namespace, path: Path) -> int:
     print(paths[1].read_text())
     print(f"report: {', '.join(map(str, paths))}")
     return 0
+
+
+def _subjects(args: argparse.Namespace, images: str, info: str | None) -> list[Subject]:
+    """What is measured: one, or two that are compared."""
+    from perception.nodes.pipeline import pipeline_names
+    from perception.nodes.subject import read_subject
+
+    subjects = [read_subject([args.pipeline, *args.arguments], images, info, args.host, args.output)]
+    if args.compare:
+        words = shlex.split(args.compare)
+        output = args.compare_output or ("" if words[0] in pipeline_names() else args.output)
+        subjects.append(read_subject(words, images, info, args.compare_host or args.host, output))
+    return subjects
 
 
 def _feeds(args: argparse.Namespace) -> list[Feed]:

@@ -66,6 +66,20 @@ def test_a_comparison_of_two_commands(recording: Path, tmp_path: Path, capsys: p
 
 
 @pytest.mark.parametrize(
+    ("options", "outputs"),
+    [
+        (["depth_pipeline", "--compare", "a b", "--compare-output", "/theirs"], ["/depth", "/theirs"]),
+        (["a b", "--output", "/theirs", "--compare", "depth_pipeline"], ["/theirs", "/depth"]),
+        (["a b", "--output", "/theirs", "--compare", "c d"], ["/theirs", "/theirs"]),
+        (["depth_pipeline", "--compare", "depth_pipeline", "--compare-output", "raw"], ["/depth", "/raw"]),
+    ],
+)
+def test_each_of_two_has_an_output_of_its_own(options: list[str], outputs: list[str]) -> None:
+    args = build_parser().parse_args(["bench", "bag", *options])
+    assert [subject.output for subject in bench._subjects(args, "/eye/image", None)] == outputs
+
+
+@pytest.mark.parametrize(
     ("options", "seconds"),
     [([], [None, None, None]), (["--seconds", "3"], [3, 3, 3]), (["--soak", "2"], [None, None, None, 120])],
 )
