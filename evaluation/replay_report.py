@@ -64,8 +64,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     subjects = report["subjects"]
     parts = [f"# {report['bag']['name']} through {' and '.join(subject['name'] for subject in subjects)}"]
     parts.append(_conditions(report))
-    parts += [_runs(report), _rates(subjects), _ratios(report.get("ratios", {}))]
-    parts += [_stages(subject) for subject in subjects]
+    parts += [_runs(report), _unmatched(subjects), _rates(subjects), _ratios(report.get("ratios", {}))]
+    parts += [_run(subject, number) for subject in subjects for number in range(len(subject["runs"]))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -84,22 +84,28 @@ def _runs(report: Mapping[str, Any]) -> str:
     for subject in report["subjects"]:
         for run in subject["runs"]:
             latency = run["latency_ms"] or dict.fromkeys(POINTS)
-            age = next((node["stages_ms"]["age"]["p99"] for node in run["nodes"].values() if "age" in _of(node)), None)
             rows.append(
                 [
                     subject["name"], run["asked"], run["input_hz"], run["output_hz"], f"{run['lost']} of {run['sent']}",
-                    *(latency[point] for point in POINTS), age, run["jitter_ms"], total(run, "cores"),
+                    *(latency[point] for point in POINTS), run["jitter_ms"], total(run, "cores"),
                     total(run, "memory_mib"), _drops(run),
                     accuracy_text(run["accuracy"]) if run.get("accuracy") else None,
                 ]
             )  # fmt: skip
-    head = ["", "input", "in Hz", "out Hz", "lost", *(f"{point} ms" for point in POINTS), "age p99 ms", "jitter ms"]
+    head = ["", "input", "in Hz", "out Hz", "lost", *(f"latency {point} ms" for point in POINTS), "jitter ms"]
     return "## Runs\n\n" + table([*head, "cores", "MiB", "lost where", "accuracy"], rows)
 
 
-def _of(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    stages: Mapping[str, Any] = node.get("stages_ms", {})
-    return stages
+def _unmatched(subjects: Sequence[Mapping[str, Any]]) -> str:
+    """Of results that belong to no image by their stamps; empty where there are none."""
+    counts = [sum(run["unknown_stamps"] for run in subject["runs"]) for subject in subjects]
+    return "\n\n".join(
+        f"Results of {subject['name']} came with {count} stamps that no image was sent with, and their images count as "
+        "lost (unexplained): the pipeline stamps its results itself, or the images in the bag have no stamps. Have the "
+        "pipeline pass on the header of each image; `perception convert --stamps recorded` stamps those of a bag."
+        for subject, count in zip(subjects, counts, strict=True)
+        if count
+    )
 
 
 def _drops(run: Mapping[str, Any]) -> str:
@@ -121,12 +127,13 @@ def _ratios(ratios: Mapping[str, float | None]) -> str:
     return "## Second over first\n\n" + table(["", "ratio"], [[name, ratio] for name, ratio in ratios.items()])
 
 
-def _stages(subject: Mapping[str, Any]) -> str:
-    """Of the first run."""
-    run = subject["runs"][0]
-    parts = []
+def _run(subject: Mapping[str, Any], number: int) -> str:
+    """The stages, processes and conditions of one run."""
+    run = subject["runs"][number]
+    before = sum(other["asked"] == run["asked"] for other in subject["runs"][:number])
+    parts = [f"## {subject['name']}, {run['asked']}" + (f", round {before + 1}" if before else "")]
     for name, node in run["nodes"].items():
-        stages = _of(node)
+        stages = node.get("stages_ms", {})
         rows = [[stage, *(stages[stage][point] for point in POINTS)] for stage in STAGES if stage in stages]
         engine = ", ".join(node.get("engine", {}).values())
         parts.append(f"`{name}`" + (f" ({engine})" if engine else "") + "\n\n" + table(["ms", *POINTS], rows))
@@ -144,7 +151,7 @@ def _stages(subject: Mapping[str, Any]) -> str:
         + (f", in which engines loaded in {', '.join(loads)}" if loads else "")
         + f"; first result {run['first_result_ms']} ms after the first image. Temperature: {hot}; clock: {clock}."
     )
-    return f"## {subject['name']}, {run['asked']}\n\n" + "\n\n".join(parts)
+    return "\n\n".join(parts)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

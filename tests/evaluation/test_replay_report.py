@@ -25,6 +25,7 @@ def make_run(key: str, asked: str, lost: int, seconds: float) -> tuple[dict[str,
     stages = {name: {"p50": 2.0, "p95": 3.0, "p99": 4.0, "max": 5.0} for name in ("infer", "age")}
     run = {
         "asked": asked, "series": key, "input_hz": 10.0, "output_hz": 9.0, "sent": COUNT, "lost": lost,
+        "unknown_stamps": 0,
         "latency_ms": {"p50": 50.0, "p95": 95.0, "p99": 99.0, "max": 100.0}, "jitter_ms": 1.0,
         "nodes": {"/eye": {"stages_ms": stages, "engine": {"model": "m"}, "engine_load_s": 0.25}},
         "processes": {"eye": {"cores": 0.5, "memory_mib": 210.0, "growth_mib": 5.0}},
@@ -79,6 +80,40 @@ def test_load_build_and_start_are_told_apart(measured: tuple[dict[str, Any], Ser
         "Engines built, or found built, in 0.5 s before the start; topics there 1.5 s after it, in which engines "
         "loaded in 0.25 s (/eye); first result 9.0 ms after the first image."
     ) in text
+
+
+def test_every_run_has_its_stages_processes_and_temperature(
+    measured: tuple[dict[str, Any], Series], tmp_path: Path
+) -> None:
+    report, series = measured
+    for asked, stage, growth, celsius in (("as recorded", 41.0, 42.0, 43.0), ("10 Hz", 51.0, 52.0, 53.0)):
+        run, found = make_run(f"0/{asked}", asked, 0, 5.0)
+        run["nodes"]["/eye"]["stages_ms"] = {"age": dict.fromkeys(("p50", "p95", "p99", "max"), stage)}
+        run["processes"]["eye"]["growth_mib"], run["temperature_c"] = growth, celsius
+        report["subjects"][0]["runs"].append(run)
+        series |= found
+    text = write_report(report, series, tmp_path)[1].read_text()
+    assert text.count("## mine, 10 Hz\n") == text.count("## theirs, 10 Hz\n") == 1
+    for head, stage, growth, celsius in (("as recorded", 41, 42, 43.0), ("10 Hz, round 2", 51, 52, 53.0)):
+        section = text.partition(f"## mine, {head}\n")[2].partition("\n## ")[0]
+        assert f"| age | {stage} | {stage} | {stage} | {stage} |" in section
+        assert f"| eye | 0.5 | 210 | {growth} |" in section and f"Temperature: {celsius} °C" in section
+
+
+def test_latency_is_that_of_results_and_ages_are_the_nodes(
+    measured: tuple[dict[str, Any], Series], tmp_path: Path
+) -> None:
+    text = write_report(*measured, tmp_path)[1].read_text()
+    head, _, row = text.partition("## Runs\n\n")[2].splitlines()[:3]
+    assert "| latency p50 ms | latency p95 ms | latency p99 ms | latency max ms | jitter ms |" in head
+    assert "| 50 | 95 | 99 | 100 | 1 |" in row and "age" not in head and "| age | 2 | 3 | 4 | 5 |" in text
+
+
+def test_results_that_belong_to_no_image_are_told_of(measured: tuple[dict[str, Any], Series], tmp_path: Path) -> None:
+    said = "with 3 stamps that no image was sent with, and their images count as lost"
+    assert "stamps that no image" not in write_report(*measured, tmp_path)[1].read_text()
+    measured[0]["subjects"][1]["runs"][0]["unknown_stamps"] = 3
+    assert f"Results of theirs came {said}" in write_report(*measured, tmp_path)[1].read_text()
 
 
 def test_without_matplotlib_the_report_says_so(
