@@ -74,6 +74,7 @@ def _bench(args: argparse.Namespace, path: Path) -> int:
     from perception.evaluation.replayed import ratios
     from perception.nodes.bag_bench import BagBench, playable
     from perception.nodes.session import machine
+    from perception.tasks.messages import IMAGE_TYPES
 
     progress = partial(print, flush=True)
     with Bag(path) as bag:
@@ -81,7 +82,7 @@ def _bench(args: argparse.Namespace, path: Path) -> int:
         info = bag.camera_info_topic(images)
         about, truths = outline(bag, images), find_truths(bag, images)
         topics = playable(bag, (info, "/tf", "/tf_static"), progress)
-    subjects = _subjects(args, images, info)
+        subjects = _subjects(args, images, bag.types[images] == IMAGE_TYPES[1], info)
     bench = BagBench(path, topics, args.out, progress)
     entries, series = bench.compare(subjects, _feeds(args), args.rounds if args.compare else 1, truths)
     if args.search:
@@ -101,16 +102,17 @@ def _bench(args: argparse.Namespace, path: Path) -> int:
     return 0
 
 
-def _subjects(args: argparse.Namespace, images: str, info: str | None) -> list[Subject]:
-    """What is measured: one, or two that are compared."""
+def _subjects(args: argparse.Namespace, images: str, compressed: bool, info: str | None) -> list[Subject]:
+    """What is measured on these topics: one, or two that are compared."""
     from perception.nodes.pipeline import pipeline_names
     from perception.nodes.subject import read_subject
 
-    subjects = [read_subject([args.pipeline, *args.arguments], images, info, args.host, args.output)]
+    topics = images, compressed, info
+    subjects = [read_subject([args.pipeline, *args.arguments], *topics, args.host, args.output)]
     if args.compare:
         words = shlex.split(args.compare)
         output = args.compare_output or ("" if words[0] in pipeline_names() else args.output)
-        subjects.append(read_subject(words, images, info, args.compare_host or args.host, output))
+        subjects.append(read_subject(words, *topics, args.compare_host or args.host, output))
     return subjects
 
 

@@ -113,7 +113,7 @@ def _targets(bag: Bag, conversion: Conversion) -> dict[str, str]:
         kind = bag.types.get(topic)
         if conversion.images == "raw" and kind == IMAGE_TYPES[1]:
             name = topic.removesuffix("/compressed")
-            targets[topic] = name if name != topic else f"{topic}/raw"
+            targets[topic] = name if name != topic else f"{topic}_raw"  # where its camera_info stays beside it
         elif conversion.images in ("jpeg", "png") and kind == IMAGE_TYPES[0] and not _is_metric(bag, topic):
             targets[topic] = f"{topic}/compressed"
         else:

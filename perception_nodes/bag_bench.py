@@ -70,7 +70,7 @@ class Watcher(Observer):
         Empty where the ROS graph does not tell: of a pipeline that is not ours, or a topic that several nodes publish.
         """
         topic, way = self._output, list[str]()
-        while topic != subject.images.removesuffix(COMPRESSED):
+        while topic not in (subject.images, subject.images.removesuffix(COMPRESSED)):
             publishers = self.get_publishers_info_by_topic(topic)
             names = {posixpath.join(each.node_namespace, each.node_name) for each in publishers}
             makers = names & subject.nodes.keys() - set(way)

@@ -33,12 +33,14 @@ class Subject:
     """Commands that build what they need, before they are started."""
 
 
-def read_subject(words: Sequence[str], images: str, info: str | None, host: str, output: str = "") -> Subject:
+def read_subject(
+    words: Sequence[str], images: str, compressed: bool, info: str | None, host: str, output: str = ""
+) -> Subject:
     """A pipeline of ours by its name and arguments, or else a command.
 
     Args:
         words: of a command line: name and name:=value …, or a command, whole or in words.
-        images, info, host, output: see `our_pipeline`.
+        images, compressed, info, host, output: see `our_pipeline`.
 
     Raises:
         ValueError: neither of them, or what cannot be measured.
@@ -53,31 +55,43 @@ def read_subject(words: Sequence[str], images: str, info: str | None, host: str,
     pairs = [word.partition(":=") for word in words[1:]]
     if wrong := [name for name, separator, _ in pairs if not separator]:
         raise ValueError(f"argument {wrong[0]!r} is not understood; write name:=value")
-    return our_pipeline(words[0], {name: text for name, _, text in pairs}, images, info, host, output)
+    return our_pipeline(words[0], {name: text for name, _, text in pairs}, images, compressed, info, host, output)
 
 
 def our_pipeline(
-    name: str, given: Mapping[str, str], images: str, info: str | None, host: str, output: str = ""
+    name: str,
+    given: Mapping[str, str],
+    images: str,
+    compressed: bool,
+    info: str | None,
+    host: str,
+    output: str = "",
 ) -> Subject:
     """A pipeline of `config/pipelines`, fed from the topics of a bag.
 
     Args:
         given: its arguments, as texts; those for topics and time follow from the bag.
-        images: the bag's topic, raw or compressed.
+        images: the bag's topic.
+        compressed: whether its images are, as sensor_msgs/CompressedImage.
         info: the bag's topic of the calibration, None where it has none.
         host: one of `HOSTS`: each node a process of its own, or all in one.
         output: topic of results, in the pipeline's namespace unless it begins with /; empty: that which it names.
 
     Raises:
-        ValueError: no such pipeline or host, or an argument that is not accepted.
+        ValueError: no such pipeline or host, an argument that is not accepted, or a topic that no node of ours takes.
     """
     if host not in HOSTS:
         raise ValueError(f"host {host!r} is unknown; accepted: {', '.join(HOSTS)}")
     pipeline = load_pipeline(name)
     if given.get("cameras"):
         raise ValueError(f"cameras {given['cameras']!r} cannot be measured: a bag's one topic of images is played")
-    topics = {"image": images.removesuffix(COMPRESSED), "use_sim_time": "true"}
-    topics["image_transport"] = "compressed" if images.endswith(COMPRESSED) else "raw"
+    if compressed and not images.endswith(COMPRESSED):
+        raise ValueError(
+            f"{images} has compressed images, which {name} takes from a topic that ends in {COMPRESSED} only; make raw "
+            "ones of them by `perception convert BAG --images raw --out RAW`, and give RAW"
+        )
+    topics = {"image": images.removesuffix(COMPRESSED) if compressed else images, "use_sim_time": "true"}
+    topics["image_transport"] = "compressed" if compressed else "raw"
     if info:
         topics["camera_info"] = info
     arguments = {key: text for key, text in topics.items() if key in pipeline.arguments} | dict(given)

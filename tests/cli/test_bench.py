@@ -15,7 +15,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed; run tools/set_up.py
 from perception.cli import bench
 from perception.cli.main import build_parser, main
 from perception.evaluation import bags
-from perception.evaluation.bags import BagWriter
+from perception.evaluation.bags import Bag, BagWriter, choose_images
 from perception.nodes.bag_bench import Feed
 from perception.tasks.image import Image
 
@@ -65,6 +65,22 @@ def test_a_comparison_of_two_commands(recording: Path, tmp_path: Path, capsys: p
     assert text.strip() in capsys.readouterr().out
 
 
+def test_compressed_images_that_no_node_would_get_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = Image(np.zeros((24, 32, 3), np.uint8), "rgb8")
+    with BagWriter(tmp_path / "bag") as writer:
+        for index in range(2):
+            head = bags.header(40 * SECOND + index, "eye")
+            writer.write("/eye/compressed_image", bags.compressed_message(image, head), 40 * SECOND + index)
+    assert main(["bench", str(tmp_path / "bag"), "depth_pipeline", "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "/eye/compressed_image has compressed images" in error and "perception convert BAG --images raw" in error
+    assert main(["convert", str(tmp_path / "bag"), "--images", "raw", "--out", str(tmp_path / "raw")]) == 0
+    with Bag(tmp_path / "raw") as bag:
+        assert choose_images(bag) == "/eye/compressed_image_raw"
+
+
 @pytest.mark.parametrize(
     ("options", "outputs"),
     [
@@ -76,7 +92,7 @@ def test_a_comparison_of_two_commands(recording: Path, tmp_path: Path, capsys: p
 )
 def test_each_of_two_has_an_output_of_its_own(options: list[str], outputs: list[str]) -> None:
     args = build_parser().parse_args(["bench", "bag", *options])
-    assert [subject.output for subject in bench._subjects(args, "/eye/image", None)] == outputs
+    assert [subject.output for subject in bench._subjects(args, "/eye/image", False, None)] == outputs
 
 
 @pytest.mark.parametrize(

@@ -141,11 +141,13 @@ def test_images_are_compressed_and_unpacked(recording: Path) -> None:
 
 def test_a_compressed_topic_of_another_name_gets_a_raw_one(tmp_path: Path) -> None:
     path = tmp_path / "named"
+    head = bags.header(SECOND, "optical")
     with BagWriter(path) as writer:
-        message = bags.compressed_message(Image(PIXELS, "rgb8"), bags.header(SECOND, "optical"), "png")
-        writer.write("/compressed_image", message, SECOND)
+        writer.write("/cam/camera_info", bags.info_message(Camera(8, 6, 10.0, 10.0, 3.5, 2.5), head), SECOND)
+        writer.write("/cam/compressed_image", bags.compressed_message(Image(PIXELS, "rgb8"), head, "png"), SECOND)
     with converted(path, images="raw") as bag:
-        assert bag.counts == {"/compressed_image/raw": 1}
+        assert bag.image_topics() == ["/cam/compressed_image_raw"]
+        assert bag.camera_info_topic("/cam/compressed_image_raw") == "/cam/camera_info"
 
 
 def test_jpeg_leaves_depth_exact(recording: Path) -> None:

@@ -141,7 +141,7 @@ def test_what_cannot_be_sent_here_is_told_and_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["processes", "one"])
 def test_a_pipeline_of_ours_gets_the_bags_topics(host: str) -> None:
     given = {"namespace": "front", "threads": "2"}
-    subject = our_pipeline("depth_pipeline", given, "/eye/image/compressed", "/eye/camera_info", host)
+    subject = our_pipeline("depth_pipeline", given, "/eye/image/compressed", True, "/eye/camera_info", host)
     assert subject.output == "/front/depth" and subject.nodes == {"/front/depth_node": "/eye/image"}
     (command,) = subject.commands.values()
     text = " ".join(command)
@@ -150,6 +150,13 @@ def test_a_pipeline_of_ours_gets_the_bags_topics(host: str) -> None:
     assert ("image_transport:=compressed" if host == "one" else 'image_transport:="compressed"') in text
     assert "use_sim_time:=true" in text
     assert subject.builds and "fastdepth_mobilenet_v2" in subject.builds[0]
+
+
+def test_whether_images_are_compressed_is_not_a_matter_of_the_topics_name() -> None:
+    command = our_pipeline("depth_pipeline", {}, "/eye/compressed", False, None, "one").commands["depth_pipeline"]
+    assert "image:=/eye/compressed" in command and "image_transport:=raw" in command
+    with pytest.raises(ValueError, match="/compressed_image has compressed images, which depth_pipeline takes from"):
+        our_pipeline("depth_pipeline", {}, "/compressed_image", True, None, "one")
 
 
 @pytest.mark.parametrize(
@@ -162,15 +169,17 @@ def test_a_pipeline_of_ours_gets_the_bags_topics(host: str) -> None:
     ],
 )
 def test_a_topic_of_results_is_in_the_namespace(namespace: str, output: str, topic: str) -> None:
-    assert our_pipeline("depth_pipeline", {"namespace": namespace}, "/image", None, "one", output).output == topic
+    assert (
+        our_pipeline("depth_pipeline", {"namespace": namespace}, "/image", False, None, "one", output).output == topic
+    )
     assert any_command("cat", "/image", "result").output == "/result"
 
 
 def test_what_cannot_be_measured_is_said() -> None:
     with pytest.raises(ValueError, match="host 'two' is unknown; accepted: processes, one"):
-        our_pipeline("depth_pipeline", {}, "/image", None, "two")
+        our_pipeline("depth_pipeline", {}, "/image", False, None, "two")
     with pytest.raises(ValueError, match="cameras 'front left' cannot be measured"):
-        our_pipeline("depth_pipeline", {"cameras": "front left"}, "/image", None, "one")
+        our_pipeline("depth_pipeline", {"cameras": "front left"}, "/image", False, None, "one")
     with pytest.raises(ValueError, match="cannot be measured; give both"):
         any_command("ros2 launch a b", "/image", "")
 
