@@ -13,7 +13,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("bag", type=Path, help="bag folder, or a .mcap, .db3 or .bag file")
     parser.add_argument("--out", type=Path, required=True, help="the bag to write; must not exist")
     parser.add_argument("--topics", nargs="+", default=[], help="keep only these (default: all)")
-    parser.add_argument("--start", type=float, default=0.0, help="seconds after the first message from which to keep")
+    parser.add_argument(
+        "--start",
+        type=float,
+        default=0.0,
+        help="seconds after the first message from which to keep, besides what latched topics said before",
+    )
     parser.add_argument("--duration", type=float, help="seconds to keep (default: to the end)")
     parser.add_argument(
         "--stamps",

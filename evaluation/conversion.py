@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ class Conversion:
     topics: tuple[str, ...] = ()
     """Those that are kept; none: all."""
     start: float = 0.0
-    """Seconds after the bag's first message from which on messages are kept, by the time of their recording."""
+    """Seconds after the bag's first message from which on messages are kept, by the time of their recording; what
+    latched topics said before that comes with the first of them."""
     duration: float | None = None
     """Seconds that are kept; None: to the end."""
     stamps: str = "keep"
@@ -85,12 +86,12 @@ def convert(bag: Bag, writer: BagWriter, conversion: Conversion, report: Callabl
     start = bag.start + round(1e9 * conversion.start)
     stop = None if conversion.duration is None else start + round(1e9 * conversion.duration)
     # Messages without a header, of transforms for instance, go with the last one that has one: here, the first.
-    lag = next((lag for raw in bag.raw(targets, start, stop) if (lag := _lag(bag, raw, conversion)) is not None), 0)
+    lag = next((lag for raw in bag.raw(targets, start, stop) if (lag := _lag(raw, conversion)) is not None), 0)
     move: int | None = None
     count = 0
     waiting: list[tuple[int, int, Raw]] = []
-    for raw in bag.raw(targets, start, stop):
-        own = _lag(bag, raw, conversion)
+    for raw, earlier in _kept(bag, targets, start, stop):
+        own = None if earlier else _lag(raw, conversion)
         lag = lag if own is None else own
         if move is None:
             move = 0 if conversion.begin is None else round(1e9 * conversion.begin) - (raw.time - lag)
@@ -104,6 +105,16 @@ def convert(bag: Bag, writer: BagWriter, conversion: Conversion, report: Callabl
     while waiting:
         writer.copy(heapq.heappop(waiting)[-1])
     return count
+
+
+def _kept(bag: Bag, topics: Collection[str], start: int, stop: int | None) -> Iterator[tuple[Raw, bool]]:
+    """Messages in the order of their recording; True with those of latched topics from before `start`, which come as if
+    recorded with the first of the others."""
+    earlier = list(bag.raw({topic for topic in topics if bags.latched(bag, topic)}, None, start))
+    for raw in bag.raw(topics, start, stop):
+        yield from ((said.replace(time=raw.time), True) for said in earlier)
+        earlier = []
+        yield raw, False
 
 
 def _targets(bag: Bag, conversion: Conversion) -> dict[str, str]:
@@ -131,7 +142,7 @@ def _is_metric(bag: Bag, topic: str) -> bool:
     return bag.counts[topic] > 0 and bags.encoding_of(bag, topic) == "32FC1"
 
 
-def _lag(bag: Bag, raw: Raw, conversion: Conversion) -> int | None:
+def _lag(raw: Raw, conversion: Conversion) -> int | None:
     """How much later than its header says a message was recorded; None if that is not asked for or not said."""
     if conversion.stamps != "header":
         return 0

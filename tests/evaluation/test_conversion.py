@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -18,6 +19,12 @@ from perception.tasks.messages import image_from_message
 
 SECOND = 1_000_000_000
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+CAMERA = Camera(8, 6, 10.0, 10.0, 3.5, 2.5)
+NEVER = QosTime(0, 0)
+LATCHED = Qos(
+    QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, NEVER, NEVER,
+    QosLiveliness.AUTOMATIC, NEVER, False,
+)  # fmt: skip
 DEPTH = np.arange(48, dtype=np.uint16).reshape(6, 8)
 
 
@@ -31,7 +38,7 @@ def recording(tmp_path: Path) -> Path:
             head, time = bags.header(stamp, "optical"), stamp + SECOND // 5
             _, transform = bags.pose_messages(np.eye(4), head, "child")
             writer.write("/tf", transform, time)
-            writer.write("/cam/camera_info", bags.info_message(Camera(8, 6, 10.0, 10.0, 3.5, 2.5), head), time)
+            writer.write("/cam/camera_info", bags.info_message(CAMERA, head), time)
             writer.write("/cam/image", bags.image_message(Image(PIXELS, "rgb8"), head), time)
             writer.write("/cam/depth", bags.image_message(Image(DEPTH, "16UC1"), head), time)
             writer.write("/cam/metres", bags.image_message(Image(DEPTH.astype(np.float32), "32FC1"), head), time)
@@ -62,6 +69,35 @@ def test_cut_by_time_and_topic(recording: Path) -> None:
     with converted(recording, topics=("/cam/image", "/tf"), start=1.0, duration=2.0) as bag:
         assert bag.counts == {"/cam/image": 2, "/tf": 2}
         assert [raw.time / SECOND for raw in bag.raw(["/cam/image"])] == [101.2, 102.2]
+
+
+@pytest.mark.parametrize(
+    ("what", "begin"),
+    [({}, 102.2), ({"begin": 7.0}, 7.0), ({"stamps": "header"}, 102.0), ({"stamps": "header", "begin": 7.0}, 7.0)],
+)
+def test_what_latched_topics_said_before_the_cut_comes_at_its_beginning(
+    tmp_path: Path, what: dict[str, object], begin: float
+) -> None:
+    """Without /tf_static, which robots publish once, nobody knows where the camera is."""
+    path = tmp_path / "latched"
+    with BagWriter(path) as writer:
+        for index in range(4):
+            head, time = bags.header((100 + index) * SECOND, "optical"), (100 + index) * SECOND + SECOND // 5
+            if index < 2:
+                transform = bags.pose_messages(np.eye(4), head, f"child {index}")[1]
+                for topic, message in (("/tf_static", transform), ("/info", bags.info_message(CAMERA, head))):
+                    data = bags.TYPES.serialize_cdr(message, message.__msgtype__)
+                    writer._append(topic, message.__msgtype__, time, data, bags.TYPES, [LATCHED])
+            writer.write("/image", bags.image_message(Image(PIXELS, "rgb8"), head), time)
+    with converted(path, start=2.0, **what) as bag:
+        assert bag.counts == {"/image": 2, "/tf_static": 2, "/info": 2} and bags.latched(bag, "/tf_static")
+        topics = ("/tf_static", "/info", "/image")
+        statics, infos, images = (list(bag.messages([topic])) for topic in topics)
+        assert [message.time / SECOND for message in (*statics, *infos, images[0])] == [begin] * 5
+        assert [message.message.transforms[0].child_frame_id for message in statics] == ["child 0", "child 1"]
+        assert next(bag.raw(topics)).topic in ("/tf_static", "/info"), "before the first image"
+    with Bag(path) as bag, BagWriter(tmp_path / "empty") as writer:
+        assert convert(bag, writer, Conversion(start=9.0, **what)) == 0  # type: ignore[arg-type]
 
 
 def test_headers_get_the_time_of_recording(recording: Path) -> None:
@@ -143,7 +179,7 @@ def test_a_compressed_topic_of_another_name_gets_a_raw_one(tmp_path: Path) -> No
     path = tmp_path / "named"
     head = bags.header(SECOND, "optical")
     with BagWriter(path) as writer:
-        writer.write("/cam/camera_info", bags.info_message(Camera(8, 6, 10.0, 10.0, 3.5, 2.5), head), SECOND)
+        writer.write("/cam/camera_info", bags.info_message(CAMERA, head), SECOND)
         writer.write("/cam/compressed_image", bags.compressed_message(Image(PIXELS, "rgb8"), head, "png"), SECOND)
     with converted(path, images="raw") as bag:
         assert bag.image_topics() == ["/cam/compressed_image_raw"]
