@@ -32,7 +32,7 @@ class Window:
 
 
 class Statistics:
-    """Counts and durations since the node was activated; methods may be called from any thread.
+    """Counts since the node was activated, and its last durations; methods may be called from any thread.
 
     Every frame is counted once as `received` and once as `published`, `dropped` (a newer frame came), `failed` (it
     could not be used) or `skipped` (nobody listens): received is their sum once all are done.
