@@ -27,6 +27,8 @@ OPTICAL = pose_of((0, 0, 0), (-0.5, 0.5, -0.5, 0.5))
 """Of a frame with z forward and y down in one with x forward and z up (REP 103)."""
 LINGER = 0.5
 """Seconds from the last image to the end of the process, in which the middleware delivers it."""
+STOP_SECONDS = 1.0
+"""How long a source may take to end; a camera that has stalled takes as long as its driver waits for an image."""
 LIVE_TIMEOUT = 2.0
 """Seconds without an image after which a live camera is a problem."""
 
@@ -126,16 +128,19 @@ class ImageSourceNode(BaseNode):
 
     def start(self) -> None:
         self._source = self._source or self._open()
-        self._stopped.clear()
+        self._stopped = threading.Event()  # a new one: the last thread may still have to see its own
         self._state, self._last = "", time.monotonic()
-        self._thread = threading.Thread(target=self._run, args=[self._source], name="source", daemon=True)
+        arguments = self._source, self._stopped
+        self._thread = threading.Thread(target=self._run, args=arguments, name="source", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         self._stopped.set()
         if self._source and self._thread:
             self._source.close()  # ends the iteration; the next `start` opens it again
-            self._thread.join()
+            self._thread.join(STOP_SECONDS)
+            if self._thread.is_alive() and self.context.ok():  # when its frame comes it sends nothing any more
+                self.get_logger().warning(f"source {self.parameters.source} has stalled, and is not waited for")
             self._source = self._thread = None
 
     def watch(self) -> list[str]:
@@ -152,14 +157,14 @@ class ImageSourceNode(BaseNode):
         calibration = load_calibration(url) if url else None
         return open_source(self.parameters.source, calibration, self.parameters.topic, self.get_logger().warning)
 
-    def _run(self, source: Source) -> None:
-        """Send frames until the source ends or the node stops; in a thread of its own, so that pacing blocks nobody."""
+    def _run(self, source: Source, stopped: threading.Event) -> None:
+        """Send frames until the source ends or `stopped`; in a thread of its own, so that pacing blocks nobody."""
         try:
             rate = self.parameters.rate or source.fps
             pace = Pace(0.0 if source.live else 1 / rate)
             # The next frame is read before its turn has come, so that reading does not delay it.
-            for frame in self._frames(source):
-                late = pace.wait(self._stopped)
+            for frame in self._frames(source, stopped):
+                late = pace.wait(stopped)
                 if late is None:
                     return
                 start = time.monotonic()
@@ -169,13 +174,13 @@ class ImageSourceNode(BaseNode):
         except Exception as error:
             if not self.context.ok():  # a signal shut ROS down in the middle of a frame
                 return
-            if not self._stopped.is_set():
+            if not stopped.is_set():
                 self.statistics.fail("failed", str(error))
                 self.get_logger().error(f"source {self.parameters.source} ends early: {error}")
-        if not self._stopped.is_set():
-            self._end()
+        if not stopped.is_set():
+            self._end(stopped)
 
-    def _frames(self, source: Source) -> Iterator[SourceFrame]:
+    def _frames(self, source: Source, stopped: threading.Event) -> Iterator[SourceFrame]:
         """The source's frames, again and again if they are to loop; from memory where all of them fit in the cache."""
         kept: list[SourceFrame] | None = [] if self.parameters.loop else None
         free = self.parameters.cache << 20
@@ -187,9 +192,9 @@ class ImageSourceNode(BaseNode):
                 free -= frame.image.data.nbytes + (0 if frame.depth_true is None else frame.depth_true.nbytes)
                 if kept is not None and free >= 0:
                     kept.append(frame)
-            if count == 0 and not self._stopped.is_set():
+            if count == 0 and not stopped.is_set():
                 raise ValueError("it has no usable frame")
-            if not self.parameters.loop or self._stopped.is_set():
+            if not self.parameters.loop or stopped.is_set():
                 return
             while kept and len(kept) == count:
                 yield from kept
@@ -217,13 +222,13 @@ class ImageSourceNode(BaseNode):
         seconds, nanoseconds = divmod(round(frame.stamp * 1e9), 1_000_000_000)
         return Time(sec=seconds, nanosec=nanoseconds)
 
-    def _end(self) -> None:
+    def _end(self, stopped: threading.Event) -> None:
         self._state = f"source {self.parameters.source} has ended after {self.statistics.counts['published']} images"
         if not self.parameters.exit_at_end:
             self.get_logger().info(f"{self._state}; the node stays. Set loop:=true to start it again each time")
             return
         self.get_logger().info(f"{self._state}, and so does the node")
-        self._stopped.wait(LINGER)
+        stopped.wait(LINGER)
         self.context.try_shutdown()  # wakes the executor, which then returns
 
     def _publish_parent_frame(self) -> None:

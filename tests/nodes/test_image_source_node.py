@@ -211,6 +211,57 @@ def test_a_camera_that_vanishes_and_returns(
     assert node.trigger_deactivate() == SUCCESS and cameras[0].closed.is_set()
 
 
+class Stalled:
+    """A live camera that gives one bright frame and then none, until it is released; it cannot be closed meanwhile."""
+
+    fps, live, length = 30.0, True, None
+
+    calibrated = False
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        yield SourceFrame(Image(np.full((24, 32), 77, np.uint8), "mono8"))
+        self.released.wait()
+        yield SourceFrame(Image(np.full((24, 32), 7, np.uint8), "mono8"))
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_camera_that_stalls_holds_up_nobody_and_sends_nothing_afterwards(
+    start: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cameras: list[Stalled] = []
+
+    def opened(*_: Any) -> Stalled:
+        cameras.append(Stalled())
+        return cameras[-1]
+
+    monkeypatch.setattr(image_source_node, "open_source", opened)
+    node, reader = start("image", source="/dev/video9")
+    wait_until(lambda: reader.got["image"], what="the first frame")
+    threads = [node._thread]
+    too_late = threading.Timer(10.0, cameras[0].released.set)
+    too_late.start()
+    assert node.trigger_deactivate() == SUCCESS
+    assert not cameras[0].released.is_set(), "nobody waits until the camera answers"
+    too_late.cancel()
+    assert "source /dev/video9 has stalled" in capfd.readouterr().err
+    assert node.trigger_activate() == SUCCESS
+    wait_until(lambda: len(reader.got["image"]) == 2, what="the first frame of the camera opened anew")
+    cameras[0].released.set()
+    threads[0].join(10.0)
+    threads.append(node._thread)
+    assert node.trigger_deactivate() == SUCCESS and node.trigger_cleanup() == SUCCESS
+    cameras[1].released.set()
+    threads[1].join(10.0)
+    assert not any(thread.is_alive() for thread in threads)
+    assert node.statistics.counts["published"] == 1 and not node.statistics.last_error
+    assert [level(image) for image in reader.got["image"]] == [77, 77]
+
+
 def test_pace_makes_up_for_one_period_but_not_for_more() -> None:
     stopped = threading.Event()
     pace = Pace(0.05)
