@@ -90,7 +90,8 @@ class BagPlayerNode(BaseNode):
         self._late_calibrations = [
             next(self._bag.raw([topic]))
             for topic in self.parameters.topics.split()
-            if types[topic] == INFO_TYPE and next(self._bag.raw([images, topic])).topic == images
+            if types[topic] == INFO_TYPE and self._bag.counts.get(topic)
+            if next(self._bag.raw([images, topic])).topic == images
         ]
 
     def teardown(self) -> None:
