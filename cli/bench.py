@@ -35,7 +35,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--images", default="", help="the bag's topic of images (default: its only one)")
     parser.add_argument("--output", default="", help="topic of results (default: the pipeline's)")
     parser.add_argument(
-        "--compare-output", default="", help="of the second (default: as --output; a pipeline of ours has its own)"
+        "--compare-output",
+        default="",
+        help="of the second (default: as --output; after a command, a pipeline of ours has its own)",
     )
     parser.add_argument("--rate", type=float, nargs="+", default=[], help="runs at so many images a second")
     parser.add_argument("--fast", action="store_true", help="a run in which each image waits for the last one's result")
@@ -111,7 +113,8 @@ def _subjects(args: argparse.Namespace, images: str, compressed: bool, info: str
     subjects = [read_subject([args.pipeline, *args.arguments], *topics, args.host, args.output)]
     if args.compare:
         words = shlex.split(args.compare)
-        output = args.compare_output or ("" if words[0] in pipeline_names() else args.output)
+        ours, other = (name in pipeline_names() for name in (words[0], args.pipeline))
+        output = args.compare_output or ("" if ours and not other else args.output)
         subjects.append(read_subject(words, *topics, args.compare_host or args.host, output))
     return subjects
 

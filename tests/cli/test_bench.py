@@ -88,6 +88,7 @@ def test_compressed_images_that_no_node_would_get_are_refused(
         (["a b", "--output", "/theirs", "--compare", "depth_pipeline"], ["/theirs", "/depth"]),
         (["a b", "--output", "/theirs", "--compare", "c d"], ["/theirs", "/theirs"]),
         (["depth_pipeline", "--compare", "depth_pipeline", "--compare-output", "raw"], ["/depth", "/raw"]),
+        (["depth_pipeline", "--output", "raw", "--compare", "depth_pipeline threads:=1"], ["/raw", "/raw"]),
     ],
 )
 def test_each_of_two_has_an_output_of_its_own(options: list[str], outputs: list[str]) -> None:
