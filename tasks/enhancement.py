@@ -163,6 +163,25 @@ def brightness(image: Image) -> float:
     return (red + green + blue) / 3 / 255
 
 
+class _Damped:
+    """A number that follows another one with a time constant, by stamps in nanoseconds.
+
+    It begins with the first, and anew where a stamp lies before the last one's, as when a recording starts over.
+    """
+
+    def __init__(self) -> None:
+        self.value: float | None = None
+        self._stamp = 0
+
+    def follow(self, target: float, stamp: int, seconds: float, jumped: bool) -> float:
+        """What it is then; the target itself after a jump, or where `seconds`, the time constant, are 0."""
+        last, elapsed = self.value, stamp - self._stamp
+        self.value, self._stamp = target, stamp
+        if last is not None and elapsed >= 0 and seconds and not jumped:
+            self.value = last + (target - last) * -math.expm1(-elapsed * 1e-9 / seconds)
+        return self.value
+
+
 class Exposure:
     """Damps flicker: from image to image the gain changes no faster than with a time constant.
 
@@ -171,8 +190,7 @@ class Exposure:
     """
 
     def __init__(self) -> None:
-        self._stops: float | None = None
-        self._stamp = 0
+        self._stops = _Damped()
 
     def factor(self, before: float, after: float, stamp: int, seconds: float) -> float:
         """By what the brightened image is to be multiplied.
@@ -185,12 +203,9 @@ class Exposure:
         if min(before, after) <= 0:
             return 1.0
         stops = math.log2(after / before)
-        last, elapsed = self._stops, stamp - self._stamp
-        self._stops, self._stamp = stops, stamp
-        if last is None or elapsed < 0 or abs(stops - last) > JUMP or not seconds:
-            return 1.0
-        self._stops = _approach(last, stops, elapsed, seconds)
-        return float(2 ** (self._stops - stops))
+        last = self._stops.value
+        jumped = last is not None and abs(stops - last) > JUMP
+        return float(2 ** (self._stops.follow(stops, stamp, seconds, jumped) - stops))
 
 
 class Fade:
@@ -201,9 +216,8 @@ class Fade:
     """
 
     def __init__(self) -> None:
-        self._weight: float | None = None
+        self._weight = _Damped()
         self._level = 0.0
-        self._stamp = 0
 
     def weight(self, dark: bool, level: float, stamp: int, seconds: float) -> float:
         """The share in [0, 1] that the brightened image has in what is shown; the image as it came has the rest.
@@ -215,17 +229,9 @@ class Fade:
             seconds: the time constant; 0 damps nothing.
         """
         target = float(dark)
-        last, elapsed = self._weight, stamp - self._stamp
         jumped = max(level, self._level) > 2**JUMP * min(level, self._level)
-        self._level, self._stamp = level, stamp
-        if last is None or elapsed < 0 or jumped or not seconds:
-            self._weight = target
-        else:
-            weight = _approach(last, target, elapsed, seconds)
-            self._weight = target if abs(weight - target) < REST else weight
-        return self._weight
-
-
-def _approach(last: float, target: float, elapsed: int, seconds: float) -> float:
-    """Where what was at `last` is after `elapsed` nanoseconds of its way to `target`, with a time constant."""
-    return last + (target - last) * -math.expm1(-elapsed * 1e-9 / seconds)
+        self._level = level
+        weight = self._weight.follow(target, stamp, seconds, jumped)
+        if abs(weight - target) < REST:
+            weight = self._weight.value = target
+        return weight
