@@ -63,7 +63,7 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu", lesson: Le
     out.mkdir(parents=True, exist_ok=True)
     model = lesson.narrow(_started(lesson, data).to(device), out)
     run = Run(lesson, model, device)
-    began = copy.deepcopy(run.average)
+    began = copy.deepcopy(run.average) if recipe.kept_start else None
     first = run.resume(out / "checkpoint.pt")
     steps = range(first, recipe.steps)
     in_processes = lesson.forks and device != "cpu"
@@ -83,7 +83,7 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu", lesson: Le
                 for name, value in line.items():
                     board.add_scalar(name, value, step + 1)
                 run.save(out / "checkpoint.pt", step + 1)
-    if recipe.kept_start:
+    if began is not None:
         _update_average(run.average, began, 1 - recipe.kept_start)
     if recipe.quantization:
         quantization.finish(run.average)
