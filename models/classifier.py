@@ -37,7 +37,8 @@ class EncoderClassifier(nn.Module):
         return self.classify(self.drop(self.encoder(x)[-1].mean((2, 3))))
 
 
-def _configure(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig:
+def configure_classifier(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig:
+    """Outputs and labels of a network whose builder takes `labels`, names of classes."""
     labels = tuple(options.get("labels", config.labels))
     return config.replace(outputs=(Output("logits", (1, len(labels)), "logit"),), labels=labels)
 
@@ -59,7 +60,7 @@ def _register_on(name: str, size: tuple[int, int]) -> None:
         interpolation="area",
         labels=CIFAR10_LABELS,
     )
-    register_model(config, _configure, listed=False)(build)
+    register_model(config, configure_classifier, listed=False)(build)
 
 
 _register_on("efficientnet_lite0", (224, 224))

@@ -4,10 +4,12 @@ The head takes an encoder's features of four resolutions to common widths, adds 
 puts what it has at each resolution together at the finest, and tells the classes apart there. Published networks are
 named as in the paper: depth and family of the encoder (see `perception.models.resnet`); letters of stem, up head and
 segmentation head, after a d where the first stage has a stride, too; `mobile` where the head repeats pixels instead of
-interpolating; `pre_down` where a Gaussian halves the image first. Small ones of ours stand on any registered encoder,
-and tell four sub-pixels of the finest level apart: where CamVid's training labels at 480x360 are averaged over the
-places that are told, poles, two pixels wide, keep an intersection over union of 0.50 at a quarter of the resolution,
-and of 0.74 at half of it.
+interpolating; `pre_down` where a Gaussian halves the image first. An x in place of the last letter names the form that
+tells whole images apart, as which the published encoders learn ImageNet before they segment.
+
+Small ones of ours stand on any registered encoder, and tell four sub-pixels of the finest level apart: where CamVid's
+training labels at 480x360 are averaged over the places that are told, poles, two pixels wide, keep an intersection over
+union of 0.50 at a quarter of the resolution, and of 0.74 at half of it.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from perception.models.classifier import configure_classifier
 from perception.models.layers import IMAGENET_MEAN, IMAGENET_STD, convolution, initialize
 from perception.models.registry import find_encoder, register_model
-from perception.models.resnet import FAMILIES, ResNet
+from perception.models.resnet import EXPANSION, FAMILIES, Residual, ResNet
 from perception.tasks.config import ModelConfig, Output
 from perception.tasks.labels import CITYSCAPES_LABELS
 
@@ -53,6 +56,14 @@ UP: Mapping[str, Up] = {
     "small": Up((32, 48, 64, 96), (32, 16, 16, 16)),
 }
 SEG: Mapping[str, Seg] = {"a": Seg(512, 1), "b": Seg(256, 3), "c": Seg(128, 1), "small": Seg(64, 1)}
+CLASS_WIDTHS = (128, 256, 512, 1024)
+"""Channels of a classification head's levels, from the finest to the coarsest."""
+CLASS_FEATURES = 2048
+"""Channels whose mean over the image tells its class."""
+CLASS_DROPPED = 0.2
+"""Share of them that a step of training does without."""
+IMAGENET_LABELS = tuple(map(str, range(1000)))
+"""ImageNet's classes, by number."""
 
 
 class Gaussian(nn.Module):
@@ -96,13 +107,23 @@ class UpHead(nn.Module):
         """From each level but the finest to the next finer one."""
         self.outputs = nn.ModuleList(convolution(b, o, 3, nn.ReLU) for b, o in zip(base, outputs, strict=True))
 
-    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+    def levels(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The map of each level at its own size, finest first."""
         adapted = [adapter(x) for adapter, x in zip(self.adapters, features, strict=True)]
         for level in range(LEVELS - 2, -1, -1):
             step = self.steps[level](adapted[level + 1])
             adapted[level] = adapted[level] + _resize(step, adapted[level].shape[-2:], self.smooth)
-        maps = [output(x) for output, x in zip(self.outputs, adapted, strict=True)]
+        return [output(x) for output, x in zip(self.outputs, adapted, strict=True)]
+
+    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        maps = self.levels(features)
         return torch.cat([_resize(x, maps[0].shape[-2:], self.smooth) for x in maps], 1)
+
+
+def _biased(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    """Convolution with a bias, which BatchNorm makes idle but the published weights have, BatchNorm and ReLU."""
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+    return [layer, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
 class SegHead(nn.Sequential):
@@ -111,12 +132,60 @@ class SegHead(nn.Sequential):
     def __init__(self, inputs: int, widths: Seg, classes: int, fine: int) -> None:
         width, kernel = widths
         last = nn.Conv2d(width, classes * fine**2, kernel, padding=kernel // 2)
-        parts = [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True), last]
-        super().__init__(*parts, *([nn.PixelShuffle(fine)] if fine > 1 else []))
+        super().__init__(*_biased(inputs, width, 3), last, *([nn.PixelShuffle(fine)] if fine > 1 else []))
         initialize(self)
         with torch.no_grad():  # sub-pixels begin alike: what differs at random draws grids
             for parameter in last.parameters():
                 parameter.copy_(parameter[:: fine**2].repeat_interleave(fine**2, 0))
+
+
+class ClassHead(nn.Module):
+    """Maps of four levels, finest first, to logits (N, classes): each is widened by a bottleneck, and from the finest
+    on halved and added to the next, as HRNet tells images apart (Wang et al., TPAMI 2021)."""
+
+    def __init__(self, channels: Sequence[int], classes: int) -> None:
+        super().__init__()
+        widened = zip(channels, CLASS_WIDTHS, strict=True)
+        self.widen = nn.ModuleList(Residual(c, width // EXPANSION, 1, bottleneck=True) for c, width in widened)
+        steps = zip(CLASS_WIDTHS, CLASS_WIDTHS[1:], strict=False)
+        self.steps = nn.ModuleList(nn.Sequential(*_biased(a, b, 3, 2)) for a, b in steps)
+        self.last = nn.Sequential(*_biased(CLASS_WIDTHS[-1], CLASS_FEATURES, 1))
+        self.drop = nn.Dropout(CLASS_DROPPED)
+        self.classify = nn.Linear(CLASS_FEATURES, classes)
+        initialize(self)
+
+    def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        finest, *others = (widen(x) for widen, x in zip(self.widen, maps, strict=True))
+        x = finest
+        for step, coarser in zip(self.steps, others, strict=True):
+            x = coarser + step(x)
+        return self.classify(self.drop(self.last(x).mean((2, 3))))
+
+
+class FFNetClassifier(nn.Module):
+    """The form that tells whole images apart; its encoder is one for an `FFNet` to start from.
+
+    Args:
+        encoder, up, smooth: see `FFNet`.
+        classes: how many.
+
+    Shapes: (N, 3, H, W) as the encoder wants it normalised, to logits (N, classes).
+    """
+
+    def __init__(self, encoder: nn.Module, up: str, classes: int, smooth: bool = False) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.up = UpHead(encoder.channels[-LEVELS:], UP[up], smooth)  # type: ignore[index, arg-type]
+        self.head = ClassHead(UP[up].outputs, classes)
+        initialize(self.up)
+
+    @property
+    def class_layers(self) -> list[nn.Module]:
+        """What tells the classes apart, and means nothing to a network of other classes."""
+        return [self.head.classify]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.up.levels(self.encoder(x)[-LEVELS:]))
 
 
 class FFNet(nn.Module):
@@ -203,31 +272,43 @@ def _config(name: str, size: tuple[int, int], mean: tuple[float, ...], std: tupl
     )
 
 
-_PUBLISHED = re.compile(r"(\d+(n?s?))_(d?)([abc])([abc])([abc])(_mobile)?(_pre_down)?")
+_PUBLISHED = re.compile(r"(\d+(n?s?))_(d?)([abc])([abc])([abcx])(_mobile)?(_pre_down)?")
 
 
-def published(name: str, labels: Sequence[str] = CITYSCAPES_LABELS) -> FFNet:
-    """A network under its name in the paper, in small letters and without "ffnet": 40s_dbbb_mobile, 101_aaa.
+def published(name: str, labels: Sequence[str] | None = None) -> FFNet | FFNetClassifier:
+    """A network under its name in the paper, in small letters and without "ffnet": 40s_dbbb_mobile, 101_aaa; and the
+    classifier 40s_bbx_mobile.
+
+    Args:
+        labels: None: those of Cityscapes, or of ImageNet.
 
     Raises:
         ValueError: no such network.
     """
     found = _PUBLISHED.fullmatch(name)
-    if found is None or found[4] != "abcc"[list(FAMILIES).index(found[2])]:
+    if found is None or found[4] != "abcc"[list(FAMILIES).index(found[2])] or (found[6] == "x" and found[8]):
         raise ValueError(
-            f"no FFNet is called {name!r}; names are like 40s_dbbb_mobile, with the stem a, s b or n, ns c"
+            f"no FFNet is called {name!r}; names are like 40s_dbbb_mobile, with the stem a, s b or n, ns c, and "
+            "40s_bbx_mobile for the classifier, which has no _pre_down"
         )
-    encoder = ResNet(found[1], deeper=bool(found[3]))
-    return FFNet(encoder, found[5], found[6], len(labels), smooth=not found[7], pre_down=bool(found[8]))
+    encoder, smooth = ResNet(found[1], deeper=bool(found[3])), not found[7]
+    if found[6] == "x":
+        return FFNetClassifier(encoder, found[5], len(labels or IMAGENET_LABELS), smooth)
+    classes = len(labels or CITYSCAPES_LABELS)
+    return FFNet(encoder, found[5], found[6], classes, smooth, pre_down=bool(found[8]))
 
 
 def _register_published(name: str, size: tuple[int, int], listed: bool = False) -> None:
     """Register a published network; its builder takes `labels`, names of classes."""
 
-    def build(labels: Sequence[str] = CITYSCAPES_LABELS) -> FFNet:
+    def build(labels: Sequence[str] | None = None) -> FFNet | FFNetClassifier:
         return published(name, labels)
 
-    register_model(_config(f"ffnet_{name}", size, IMAGENET_MEAN, IMAGENET_STD), _configure, listed=listed)(build)
+    config, configure = _config(f"ffnet_{name}", size, IMAGENET_MEAN, IMAGENET_STD), _configure
+    if "x" in name:
+        config = config.replace(task="classification", size_divisor=1, labels=IMAGENET_LABELS)
+        configure = configure_classifier
+    register_model(config, configure, listed=listed)(build)
 
 
 def _register_on(name: str, encoder: str, heads: tuple[str, str] = ("small", "small")) -> None:
@@ -258,6 +339,16 @@ for _name in (
     *("150_daac", "86_daac", "34_daac", "18_daac", "150s_dbbb", "86s_dbbb"),
 ):
     _register_published(_name, (1024, 2048))
+# Classifiers, of which every network above takes the encoder of its depth.
+for _depth in ("150s", "86s", "78s", "54s", "40s"):
+    _register_published(f"{_depth}_bbx_mobile", (224, 224))
+for _depth in ("122ns", "74ns", "46ns"):
+    _register_published(f"{_depth}_cbx_mobile", (224, 224))
+for _name in (
+    *("150_aax", "134_aax", "101_aax", "86_aax", "56_aax", "50_aax", "34_aax", "18_aax", "150s_bbx", "86s_bbx"),
+    *("122n_cbx", "74n_cbx", "46n_cbx"),
+):
+    _register_published(_name, (224, 224))
 _register_on("ffnet_mobilenet_v2", "mobilenet_v2")
 _register_on("ffnet_efficientnet_lite0", "efficientnet_lite0")
 _register_on("ffnet_efficientnet_lite2", "efficientnet_lite2", ("c", "c"))

@@ -44,7 +44,8 @@ class Recipe:
     """A trained network to go on from: a registered model, or a .safetensors file that training wrote, whose path is
     relative to the working directory, as that of `out/train` is."""
     start: str = ""
-    """What the encoder starts from: a file relative to --data, or `package:...`; see `start_encoder`. Empty: random."""
+    """What the encoder starts from: a file relative to --data, or `package:...`, of somebody else or of a network of
+    ours of another task; see `start_encoder`. Empty: random."""
     rate: float = 1e-3
     encoder_rate: float | None = None
     """Learning rate of the encoder relative to the rest. None: 0.3 where it is started, else 1."""

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from perception.models.mobilenet_v1 import MobileNetV1
+from perception.tasks.config import WEIGHTS_SUFFIX
 
 SITE_PACKAGES = "package:"
 """A start with this prefix is a file of an installed Python package: `package:NAME/PATH`."""
+ENCODER = "encoder."
+"""Begins the names of an encoder's tensors in a network's."""
 
 Layer = tuple[np.ndarray, np.ndarray]
 """Weight (outputs, inputs / groups, k, k) and bias (outputs,) of a convolution with its BatchNorm folded in."""
@@ -24,13 +28,16 @@ def start_encoder(encoder: nn.Module, start: str, data: Path, images: torch.Tens
 
     Args:
         start: MobileNetV1 as `.tflite`, or a state dict of PyTorch whose tensors come in the order of the encoder's:
-            torchvision's MobileNetV2, efficientnet_pytorch's EfficientNet-Lite. Relative to `data`, or `package:...`.
+            torchvision's MobileNetV2, efficientnet_pytorch's EfficientNet-Lite; or, as `.safetensors`, any network that
+            training wrote, on the same encoder. Relative to `data`, or `package:...`.
         images: float (N, 3, H, W), normalised, a sample of the training set, for statistics that the file lacks.
 
     Raises:
         ValueError: no such file, or it does not fit the encoder.
     """
     path = _find(start, data)
+    if path.suffix == WEIGHTS_SUFFIX:
+        return load_encoder(encoder, load_file(path))
     if path.suffix != ".tflite":
         return load_in_order(encoder, torch.load(path, weights_only=True, map_location="cpu"))
     if not isinstance(encoder, MobileNetV1):
@@ -58,8 +65,7 @@ def load_in_order(encoder: nn.Module, tensors: Mapping[str, torch.Tensor]) -> No
     Raises:
         ValueError: too few tensors, or one of another shape than the encoder's in its place.
     """
-    own = {key: tensor for key, tensor in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
-    theirs = {key: tensor for key, tensor in tensors.items() if not key.endswith("num_batches_tracked")}
+    own, theirs = _uncounted(encoder.state_dict()), _uncounted(tensors)
     if len(theirs) < len(own):
         raise ValueError(f"the start has {len(theirs)} tensors, and the encoder {len(own)}: it is of another network")
     for (key, mine), (name, tensor) in zip(own.items(), theirs.items(), strict=False):
@@ -69,6 +75,32 @@ def load_in_order(encoder: nn.Module, tensors: Mapping[str, torch.Tensor]) -> No
                 "it is of another network or width; choose the start of this encoder, or none"
             )
         mine.copy_(tensor)
+
+
+def _uncounted(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Without the numbers of batches that BatchNorms have seen, which not all files have."""
+    return {key: tensor for key, tensor in tensors.items() if not key.endswith("num_batches_tracked")}
+
+
+def load_encoder(encoder: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Load the encoder out of a network of ours, one of another task, say.
+
+    An encoder that halves the resolution in its first stage, too, has a layer more than the plain one that it starts
+    from, as FFNet's deeper forms do from their classifiers: that one stays as it is.
+
+    Raises:
+        ValueError: the network's encoder is another one.
+    """
+    own, theirs = _uncounted(encoder.state_dict()), _uncounted(tensors)
+    theirs = {key.removeprefix(ENCODER): tensor for key, tensor in theirs.items() if key.startswith(ENCODER)}
+    missing = [key for key in own.keys() - theirs.keys() if not key.startswith("stages.0.0.shortcut.")]
+    other = [key for key, tensor in theirs.items() if key not in own or own[key].shape != tensor.shape]
+    if missing or other or not theirs:
+        raise ValueError(
+            f"the start does not have this {type(encoder).__name__}: {len(missing)} of its tensors are missing, and "
+            f"{len(other)} have another shape or name; choose a network on the same encoder, or no start"
+        )
+    encoder.load_state_dict(theirs, strict=False)
 
 
 def read_mobilenet_v1_tflite(path: Path) -> list[Layer]:

@@ -10,7 +10,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from perception.models import count_macs, count_parameters, create_model, list_models, model_config  # noqa: E402
-from perception.models.ffnet import FFNet, Gaussian, Seg, SegHead, classify, published  # noqa: E402
+from perception.models.ffnet import ClassHead, FFNet, Gaussian, Seg, SegHead, classify, published  # noqa: E402
 from perception.models.registry import find_encoder  # noqa: E402
 from perception.models.resnet import ResNet  # noqa: E402
 from perception.tasks.labels import CAMVID_LABELS, CITYSCAPES_LABELS, NYU_LABELS  # noqa: E402
@@ -73,6 +73,30 @@ COUNTS = {  # as published, of 19 classes: parameters, GMAC (None: not given), s
     "86s_dbbb": (26_607_347, 104.4, LARGE),
 }
 
+CLASSIFIERS = {  # of 1000 classes, as counted in the authors' repository
+    "150s_bbx_mobile": 58_918_088,
+    "86s_bbx_mobile": 37_514_952,
+    "78s_bbx_mobile": 38_398_664,
+    "54s_bbx_mobile": 28_952_264,
+    "40s_bbx_mobile": 24_818_888,
+    "122ns_cbx_mobile": 43_727_720,
+    "74ns_cbx_mobile": 34_868_072,
+    "46ns_cbx_mobile": 24_093_032,
+    "122n_cbx": 62_305_384,
+    "74n_cbx": 48_060_008,
+    "46n_cbx": 31_125_864,
+    "150_aax": 108_255_400,
+    "134_aax": 107_663_528,
+    "101_aax": 56_957_096,
+    "86_aax": 63_399_080,
+    "56_aax": 43_036_840,
+    "50_aax": 37_964_968,
+    "34_aax": 34_697_128,
+    "18_aax": 24_588_968,
+    "150s_bbx": 58_918_088,
+    "86s_bbx": 37_514_952,
+}
+
 
 def on_meta(name: str, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     """The network without its numbers, and without BatchNorm, which changes no shape and takes most of the time."""
@@ -110,7 +134,44 @@ def test_sizes(name: str, size: tuple[int, int], logits: tuple[int, int], monkey
     assert model.logits(image).shape == (1, 19, *logits)
 
 
-@pytest.mark.parametrize("name", ["40s_abb", "46ns_bcc", "18_bbb", "41s_bbb", "40s_bbd", "fastdepth"])
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, config = on_meta(name, monkeypatch), model_config(f"ffnet_{name}")
+    assert count_parameters(model) == CLASSIFIERS[name]
+    # Sizes that halve unevenly: the levels' sizes are rounded up, as those of what is halved between them are.
+    for mode in (model.train(), model.eval()):
+        assert mode(torch.zeros(2, 3, 90, 123, device="meta")).shape == (2, 1000)
+    assert (config.task, config.input_size, len(config.labels)) == ("classification", (224, 224), 1000)
+    assert [output.shape for output in config.outputs] == [(1, 1000)]
+
+
+def test_a_class_head_adds_levels_from_the_finest_on() -> None:
+    torch.manual_seed(0)
+    head = ClassHead((8, 6, 4, 4), 5).eval()
+    maps = [torch.randn(2, c, *size) for c, size in zip((8, 6, 4, 4), ((9, 14), (5, 7), (3, 4), (2, 2)), strict=True)]
+    x = head.widen[0](maps[0])
+    for level in (1, 2, 3):
+        weight, bias = head.steps[level - 1][0].weight, head.steps[level - 1][0].bias
+        norm = head.steps[level - 1][1]
+        halved = F.relu(norm(F.conv2d(x, weight, bias, stride=2, padding=1)))
+        x = head.widen[level](maps[level]) + halved
+    mean = F.relu(head.last[1](head.last[0](x))).mean((2, 3))
+    expected = mean @ head.classify.weight.T + head.classify.bias
+    torch.testing.assert_close(head(maps), expected)
+    assert [block.layers[0][0].weight.shape for block in head.widen] == [
+        (32, 8, 1, 1), (64, 6, 1, 1), (128, 4, 1, 1), (256, 4, 1, 1)
+    ]  # fmt: skip
+
+
+def test_a_classifier_of_other_classes() -> None:
+    model = create_model("ffnet_46ns_cbx_mobile", pretrained=False, labels=("wet", "dry"))
+    assert model.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
+    assert model.class_layers == [model.head.classify] and model.class_layers[0].out_features == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["40s_abb", "46ns_bcc", "18_bbb", "41s_bbb", "40s_bbd", "40s_bbx_mobile_pre_down", "fastdepth"]
+)
 def test_what_is_no_ffnet(name: str) -> None:
     with pytest.raises(ValueError, match="no (FFNet|residual network) is called"):
         published(name)

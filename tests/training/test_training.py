@@ -16,7 +16,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed; training needs it")
 
 from interruption import interrupt_once  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+from torch import nn  # noqa: E402
 
 from perception.evaluation.frames import RGBDFrame  # noqa: E402
 from perception.models import create_model, model_config  # noqa: E402
@@ -360,6 +361,27 @@ def test_start_from_a_state_dict_goes_by_order_and_shape(tmp_path: Path) -> None
         start_encoder(mine, "absent.pth", tmp_path, torch.zeros(0), seed=0)
     with pytest.raises(ValueError, match="pip install no_such_package"):
         start_encoder(mine, "package:no_such_package/a.pth", tmp_path, torch.zeros(0), seed=0)
+
+
+def test_start_from_the_encoder_of_a_network_of_another_task(tmp_path: Path) -> None:
+    classifier = create_model("ffnet_18_aax", pretrained=False, labels=("wet", "dry"))
+    for norm in (module for module in classifier.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.running_mean.normal_()
+    save_file(classifier.state_dict(), tmp_path / "classifier.safetensors")
+    theirs = classifier.encoder.state_dict()
+    # The deeper form has a shortcut in its first stage that the classifier lacks.
+    mine = create_model("ffnet_18_daac", pretrained=False).encoder
+    drawn = {key: tensor.clone() for key, tensor in mine.state_dict().items() if key not in theirs}
+    start_encoder(mine, "classifier.safetensors", tmp_path, torch.zeros(0), seed=0)
+    assert all(torch.equal(mine.state_dict()[key], tensor) for key, tensor in theirs.items())
+    assert drawn and all(key.startswith("stages.0.0.shortcut.") for key in drawn)
+    assert all(torch.equal(mine.state_dict()[key], tensor) for key, tensor in drawn.items())
+    other = create_model("fastdepth_mobilenet_v2_035", pretrained=False).encoder
+    with pytest.raises(ValueError, match="the start does not have this InvertedResidualEncoder: 255 of its"):
+        start_encoder(other, "classifier.safetensors", tmp_path, torch.zeros(0), seed=0)
+    save_file({"layer.weight": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    with pytest.raises(ValueError, match="the start does not have this ResNet"):
+        start_encoder(mine, "plain.safetensors", tmp_path, torch.zeros(0), seed=0)
 
 
 def small_recipe(**changes: object) -> DepthRecipe:
