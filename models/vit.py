@@ -3,14 +3,14 @@ several devices (arXiv 2410.11650).
 
 A network's width follows from its heads, 64 channels each: with k heads embeddings have 64 k channels and the layers
 between 256 k. So a slice of a network is the same definition with fewer heads. Positions are learned, so that a network
-belongs to one input size.
+belongs to one input size. `vit_compact` is ours, for small images: as many heads as ViT-Small has, half as wide.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -22,30 +22,48 @@ from perception.tasks.config import ModelConfig, Output
 from perception.tasks.labels import CIFAR10_LABELS
 
 HEAD = 64
-"""Channels of a head."""
+"""Channels of a published network's head."""
 EXPANSION = 4
 """Hidden channels of a block's second half over those of the embedding."""
 PATCH, DEPTH = 16, 12
 DROPPED = 0.2
 """Share of a fusion network's hidden values that a step of training does without."""
-HEADS: Mapping[str, int] = {"vit_tiny": 3, "vit_small": 6, "vit_base": 12}
 STEMS = ("patches", "convolutions")
 Size = tuple[int, int]
 
 
+class Shape(NamedTuple):
+    """What tells networks apart: heads and channels of each, and what their builders take unless they are told."""
+
+    heads: int
+    channels: int = HEAD
+    input_size: Size = (224, 224)
+    patch: int = PATCH
+    depth: int = DEPTH
+    stem: str = STEMS[0]
+
+
+SHAPES: Mapping[str, Shape] = {
+    "vit_tiny": Shape(3),
+    "vit_small": Shape(6),
+    "vit_base": Shape(12),
+    "vit_compact": Shape(6, 32, (32, 32), 4, 4, "convolutions"),
+}
+
+
 class Attention(nn.Module):
-    """Self-attention of `heads` heads of HEAD channels; shapes (N, L, width) to (N, asked, width), the first tokens."""
+    """Self-attention of heads that part the channels; shapes (N, L, width) to (N, asked, width), the first tokens."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * heads * HEAD)
-        self.mix = nn.Linear(heads * HEAD, width)
+        self.heads, self.channels = heads, width // heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.mix = nn.Linear(width, width)
 
     def forward(self, x: torch.Tensor, asked: int) -> torch.Tensor:
         # As products of matrices, so that their cost is counted and every runtime knows them.
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
-        seen = ((q[:, :, :asked] * HEAD**-0.5) @ k.transpose(2, 3)).softmax(3) @ v
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, self.channels)).permute(2, 0, 3, 1, 4)
+        seen = ((q[:, :, :asked] * self.channels**-0.5) @ k.transpose(2, 3)).softmax(3) @ v
         return self.mix(seen.transpose(1, 2).flatten(2))
 
 
@@ -95,22 +113,30 @@ class ViT(nn.Module):
     """Tokens of patches and one of the class, `depth` blocks, a norm, and a layer that tells classes apart.
 
     Args:
-        heads: of each block; what is `HEAD` times as wide are the embeddings.
+        heads, channels: of each block, and of each head; embeddings have as many channels as all heads together.
         input_size: (height, width) of the images, multiples of `patch`.
         classes: 0 for a worker, which gives features in place of logits.
         stem: one of STEMS.
         drop: chance of going round the last block in training (see `DropPath`); of the others it grows with depth.
 
-    Shapes: (N, 3, *input_size), normalised, to logits (N, classes), or features (N, 64 heads).
+    Shapes: (N, 3, *input_size), normalised, to logits (N, classes), or features (N, heads * channels).
     """
 
     def __init__(
-        self, heads: int, input_size: Size, classes: int, patch: int, depth: int, stem: str, drop: float
+        self,
+        heads: int,
+        channels: int,
+        input_size: Size,
+        classes: int,
+        patch: int,
+        depth: int,
+        stem: str,
+        drop: float,
     ) -> None:
         super().__init__()
         if stem not in STEMS:
             raise ValueError(f"stem {stem!r} is unknown; accepted: {', '.join(STEMS)}")
-        width = heads * HEAD
+        width = heads * channels
         tokens = 1 + (input_size[0] // patch) * (input_size[1] // patch)
         self.embed = nn.Conv2d(3, width, patch, patch) if stem == "patches" else convolutional_stem(width, patch)
         self.token = nn.Parameter(torch.zeros(1, 1, width))
@@ -195,11 +221,11 @@ class FusedViT(nn.Module):
 
 
 def _configure(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig:
-    labels = tuple(options.get("labels", config.labels))
+    labels, shape = tuple(options.get("labels", config.labels)), SHAPES[config.name]
     output = Output("logits", (1, len(labels)), "logit")
     if not options.get("classifies", True):
-        output = Output("features", (1, HEAD * options.get("heads", HEADS[config.name])), "feature")
-    return config.replace(outputs=(output,), labels=labels, size_divisor=options.get("patch", PATCH))
+        output = Output("features", (1, shape.channels * options.get("heads", shape.heads)), "feature")
+    return config.replace(outputs=(output,), labels=labels, size_divisor=options.get("patch", shape.patch))
 
 
 def _register(name: str, listed: bool = False) -> None:
@@ -208,24 +234,26 @@ def _register(name: str, listed: bool = False) -> None:
     small images.
     """
 
+    shape = SHAPES[name]
+
     def build(
-        input_size: Size = (224, 224),
+        input_size: Size = shape.input_size,
         labels: Sequence[str] = CIFAR10_LABELS,
-        heads: int = HEADS[name],
-        patch: int = PATCH,
-        depth: int = DEPTH,
-        stem: str = STEMS[0],
+        heads: int = shape.heads,
+        patch: int = shape.patch,
+        depth: int = shape.depth,
+        stem: str = shape.stem,
         drop: float = 0.0,
         classifies: bool = True,
     ) -> ViT:
-        if not 1 <= heads <= HEADS[name]:
-            raise ValueError(f"{heads} heads of {name!r} are not possible; accepted: 1 to {HEADS[name]}")
-        return ViT(heads, input_size, len(labels) if classifies else 0, patch, depth, stem, drop)
+        if not 1 <= heads <= shape.heads:
+            raise ValueError(f"{heads} heads of {name!r} are not possible; accepted: 1 to {shape.heads}")
+        return ViT(heads, shape.channels, input_size, len(labels) if classifies else 0, patch, depth, stem, drop)
 
     config = ModelConfig(
         name=name,
         task="classification",
-        input_size=(224, 224),
+        input_size=shape.input_size,
         outputs=(),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
@@ -238,3 +266,4 @@ def _register(name: str, listed: bool = False) -> None:
 _register("vit_tiny")
 _register("vit_small", listed=True)  # stands for all in lists
 _register("vit_base")
+_register("vit_compact", listed=True)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from perception.models.vit import EXPANSION, HEAD, ViT
+from perception.models.vit import EXPANSION, Attention, ViT
 
 Importance = Mapping[str, torch.Tensor]
 """Of each unit of a group, float32 (units,); groups as `unit_counts` names them."""
@@ -27,17 +27,22 @@ def unit_counts(model: ViT, heads: int | None = None) -> dict[str, int]:
     Args:
         heads: of a network like this one, but for its heads; None: of this one.
     """
-    first = model.blocks[0]
-    assert isinstance(first.attention, nn.Module)
-    own = int(first.attention.heads)  # type: ignore[arg-type]
+    own, channels = _heads(model)
     heads = own if heads is None else heads
-    width = heads * HEAD
+    width = heads * channels
     counts = {"width": width}
     for number, layer in enumerate(_stem_layers(model)):
         counts[f"stem.{number}"] = layer[0].out_channels * heads // own  # type: ignore[index, operator, assignment]
     for number in range(len(model.blocks)):
         counts |= {f"heads.{number}": heads, f"hidden.{number}": EXPANSION * width}
     return counts
+
+
+def _heads(model: ViT) -> tuple[int, int]:
+    """How many a block has, and channels of each."""
+    attention = model.blocks[0].attention
+    assert isinstance(attention, Attention)
+    return attention.heads, attention.channels
 
 
 def _stem_layers(model: ViT) -> list[nn.Module]:
@@ -93,8 +98,8 @@ def multiplied(model: ViT, factors: Mapping[str, torch.Tensor]) -> Iterator[None
     for number, layer in enumerate(_stem_layers(model)):
         after(layer, f"stem.{number}")
     for number, block in enumerate(model.blocks):
-        attention: nn.Module = block.attention  # type: ignore[assignment]
-        before(attention.mix, f"heads.{number}", HEAD)  # type: ignore[arg-type]
+        attention: Attention = block.attention  # type: ignore[assignment]
+        before(attention.mix, f"heads.{number}", attention.channels)
         before(block.narrow, f"hidden.{number}")  # type: ignore[arg-type]
         for module in (block.norm_1, block.norm_2, attention.mix, block.narrow):
             after(module, "width")  # type: ignore[arg-type]
@@ -127,7 +132,7 @@ def slice_state(model: ViT, units: Units, rows: torch.Tensor) -> dict[str, torch
         rows: float32 (classes, the model's classes): of each class the weights with which the model's are averaged.
     """
     state = dict(model.state_dict())
-    width, total = list(units["width"]), HEAD * int(model.blocks[0].attention.heads)  # type: ignore[union-attr, arg-type]
+    width, shape = list(units["width"]), _heads(model)
     cut = _Cut(state)
     embedding: Sequence[int] = range(3)
     for number, _ in enumerate(_stem_layers(model)):
@@ -142,7 +147,7 @@ def slice_state(model: ViT, units: Units, rows: torch.Tensor) -> dict[str, torch
     for name in ("token", "places"):
         state[name] = state[name][..., width]
     for number in range(len(model.blocks)):
-        _cut_block(cut, f"blocks.{number}", width, units[f"heads.{number}"], units[f"hidden.{number}"], total)
+        _cut_block(cut, f"blocks.{number}", width, units[f"heads.{number}"], units[f"hidden.{number}"], shape)
     for name in ("norm.weight", "norm.bias"):
         cut(name, width)
     shares = rows / rows.sum(1, keepdim=True)
@@ -163,11 +168,17 @@ class _Cut:
 
 
 def _cut_block(
-    cut: Callable[..., None], name: str, width: Sequence[int], heads: Sequence[int], hidden: Sequence[int], total: int
+    cut: Callable[..., None],
+    name: str,
+    width: Sequence[int],
+    heads: Sequence[int],
+    hidden: Sequence[int],
+    shape: tuple[int, int],
 ) -> None:
-    """Cut a block whose heads had `total` channels together."""
-    channels = [head * HEAD + place for head in heads for place in range(HEAD)]
-    rows = [part * total + channel for part in range(3) for channel in channels]  # of queries, keys and values
+    """Cut a block that had as many heads, of as many channels, as `shape` says."""
+    had, each = shape
+    channels = [head * each + place for head in heads for place in range(each)]
+    rows = [part * had * each + channel for part in range(3) for channel in channels]  # of queries, keys and values
     cut(f"{name}.attention.qkv.weight", rows, width)
     cut(f"{name}.attention.qkv.bias", rows)
     cut(f"{name}.attention.mix.weight", width, channels)

@@ -31,7 +31,7 @@ from perception.evaluation.datasets import as_classes, open_dataset
 from perception.evaluation.vit_split import Progress, evaluate
 from perception.models import count_macs, count_parameters, create_model, model_config, model_options
 from perception.models.registry import load_weights
-from perception.models.vit import HEADS, FusedViT, ViT
+from perception.models.vit import SHAPES, FusedViT, ViT
 from perception.tasks.config import ModelConfig
 from perception.tasks.fusion import save_fusion
 from perception.tasks.image import resize
@@ -112,13 +112,13 @@ class Whole:
     def __init__(self, model: str) -> None:
         self.model, self.config = model, model_config(model)
         self.name = self.config.name
-        if self.name not in HEADS or not self.config.weights:
+        if self.name not in SHAPES or not self.config.weights:
             raise ValueError(
                 f"{model} cannot be split: it is {self.name!r} with weights {self.config.weights!r}; name a trained "
-                f"{', '.join(HEADS)}"
+                f"{', '.join(SHAPES)}"
             )
         self.options = model_options(model)
-        self.heads = int(self.options.get("heads", HEADS[self.name]))
+        self.heads = int(self.options.get("heads", SHAPES[self.name].heads))
 
     def part(self, heads: int, **options: Any) -> ViT:
         """A network like it, with so many heads, and random weights."""

@@ -16,10 +16,12 @@ SIZE = (16, 16)
 LABELS = ("ant", "bee", "cow", "dog")
 
 
-def network(stem: str = "patches", heads: int = 3, labels: tuple[str, ...] = LABELS, seed: int = 0) -> ViT:
+def network(
+    stem: str = "patches", heads: int = 3, labels: tuple[str, ...] = LABELS, seed: int = 0, name: str = "vit_tiny"
+) -> ViT:
     """With all parameters at random, norms too, which begin alike for all channels."""
     torch.manual_seed(seed)
-    model = create_model("vit_tiny", False, SIZE, heads=heads, labels=labels, patch=8, depth=2, stem=stem)
+    model = create_model(name, False, SIZE, heads=heads, labels=labels, patch=8, depth=2, stem=stem)
     assert isinstance(model, ViT)
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
@@ -37,14 +39,17 @@ def test_units_of_every_group_are_counted(stem: str) -> None:
     assert unit_counts(network(stem), 1) == unit_counts(network(stem, 1))
 
 
-@pytest.mark.parametrize("stem", ["patches", "convolutions"])
-def test_what_is_cut_away_is_all_that_goes(stem: str) -> None:
+@pytest.mark.parametrize(
+    ("stem", "name", "width"),
+    [("patches", "vit_tiny", 192), ("convolutions", "vit_tiny", 192), ("convolutions", "vit_compact", 96)],
+)
+def test_what_is_cut_away_is_all_that_goes(stem: str, name: str, width: int) -> None:
     """What is left answers as the whole does whose removed heads, hidden channels and channels of the stem are zero."""
-    whole = network(stem)
+    whole = network(stem, name=name)
     found = {name: torch.rand(count) for name, count in unit_counts(whole).items()}
-    units = choose_units(found, unit_counts(whole, 1)) | {"width": range(192)}
+    units = choose_units(found, unit_counts(whole, 1)) | {"width": range(width)}
     counts = {name: len(kept) for name, kept in units.items()}
-    assert counts["heads.0"] == 1 and counts["hidden.1"] == 256
+    assert counts["heads.0"] == 1 and counts["hidden.1"] == 4 * width // 3
     state = slice_state(whole, units, torch.eye(4))
     image = torch.randn(2, 3, *SIZE)
     factors = {
@@ -54,21 +59,11 @@ def test_what_is_cut_away_is_all_that_goes(stem: str) -> None:
     with multiplied(whole, factors), torch.no_grad():
         expected = whole(image)
     assert not torch.allclose(expected, whole(image), atol=1e-3)
-    torch.testing.assert_close(run_with(state, whole, image), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(run_with(state, network(stem, name=name), image), expected, rtol=1e-4, atol=1e-4)
 
 
-def run_with(state: dict[str, torch.Tensor], like: ViT, image: torch.Tensor) -> torch.Tensor:
-    """What a network of all of the embedding, with fewer heads and hidden channels, says."""
-    model = create_model(
-        "vit_tiny",
-        False,
-        SIZE,
-        labels=LABELS,
-        patch=8,
-        depth=2,
-        stem="patches" if "embed.weight" in state else "convolutions",
-    )
-    assert isinstance(model, ViT)
+def run_with(state: dict[str, torch.Tensor], model: ViT, image: torch.Tensor) -> torch.Tensor:
+    """What a network of all of the model's embedding, with fewer heads and hidden channels, says."""
     for name, tensor in state.items():
         *path, leaf = name.split(".")
         module = model.get_submodule(".".join(path))
