@@ -64,7 +64,7 @@ class ComposedViews(ViewDataset):
     def _view(self, number: int, view: int) -> PosedFrame:
         if (number, view) not in self._rendered:
             if self._scene is None or self._scene[0] != number:
-                self._scene = number, Composition(SPLIT, self.seed, number)
+                self._scene = number, Composition.first(SPLIT, self.seed, number)
             scene = self._scene[1]
             camera = scene.camera(self.side, self.side)
             self._rendered[number, view] = scene.photograph(view, camera, self.samples)

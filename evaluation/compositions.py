@@ -28,7 +28,7 @@ VIEWS, NEAR_VIEWS = 12, 5
 """Of a scene: the first is the one to start from, the next ones are near it, and the rest all around."""
 NEAR = 30.0
 """Degrees that the near views are turned at most from the first."""
-FOCAL = 0.85, 1.15
+FOCAL = 0.7, 1.35
 """Of the camera of a scene, focal length over image height."""
 WIDEST = 0.65
 """Metres from an object's middle to its edge at most: cameras are near, and others are to be seen beside it."""
@@ -37,6 +37,8 @@ LOW = 0.8
 HIGHEST = 1.75
 """Metres above the floor where cameras are at most: lamps hang above."""
 TRIES = 200
+FULL, OTHERS = 1_000_000, 8
+"""By so much greater is the number of the scene that stands for one whose room is too full; so many are tried."""
 
 
 def _table(stuff: Materials) -> Assembly:
@@ -72,6 +74,20 @@ class Composition(Room):
         self.focal = self.views.uniform(*FOCAL)
         self.poses = self._cameras()
         self._gain = self._exposure()
+
+    @classmethod
+    def first(cls, split: str, seed: int, number: int) -> Composition:
+        """The scene of this number, or the one that stands for it.
+
+        Raises:
+            ValueError: all of these are too full.
+        """
+        for attempt in range(OTHERS):
+            try:
+                return cls(split, seed, number + attempt * FULL)
+            except ValueError as error:
+                full = error
+        raise full
 
     def _furnish(self) -> None:
         draw, stuff = self.draw, self.stuff
@@ -150,10 +166,15 @@ class Composition(Room):
         draw = Draw(self.draw.split, self.seed, self.number, "exposure")
         return self.sensor.gain(self.scene.radiance(small, self.poses[0], draw.rng, 1))
 
-    def camera(self, height: int, width: int) -> Camera:
-        """The camera of all views, in images of this size."""
+    def camera(self, height: int, width: int, aspect: float = 1.0) -> Camera:
+        """The camera of all views, in images of this size.
+
+        Args:
+            aspect: by so much wider is what the image shows of the room than its size tells: 4 / 3 where a square is
+                what becomes of an image of 640x480 that is stretched to the size of a network.
+        """
         focal = self.focal * height
-        return Camera(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+        return Camera(width, height, focal / aspect, focal, (width - 1) / 2, (height - 1) / 2)
 
     def photograph(self, view: int, camera: Camera, samples: int = 2) -> PosedFrame:
         """What is seen from `poses[view]`, the same for the same arguments."""

@@ -54,7 +54,7 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu", lesson: Le
 
     Raises:
         ValueError: a device that is not there, data or weights that the recipe names and that do not fit, or the
-            checkpoint of another recipe in `out`.
+            checkpoint of another recipe in `out`; a loss that is no number.
     """
     _check_device(device)
     torch.manual_seed(recipe.seed)
@@ -76,7 +76,7 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu", lesson: Le
         for step, batch in zip(progress, batches, strict=True):
             losses.append(run.step(step, *batch))
             if (step + 1) % LOGGED == 0 or step + 1 == recipe.steps:
-                line = {"loss": float(torch.stack(list(losses)).mean()), "rate": rate_at(recipe, step)}
+                line = {"loss": _finite(float(torch.stack(list(losses)).mean()), step), "rate": rate_at(recipe, step)}
                 progress.set_postfix(loss=f"{line['loss']:.3f}")
                 log.write(json.dumps({"step": step + 1} | line) + "\n")
                 log.flush()
@@ -88,6 +88,20 @@ def train(recipe: Recipe, data: Path, out: Path, device: str = "cpu", lesson: Le
     if recipe.quantization:
         quantization.finish(run.average)
     return _finish(lesson, run.average.to("cpu"), out)
+
+
+def _finite(loss: float, step: int) -> float:
+    """The loss.
+
+    Raises:
+        ValueError: it is no number; then the checkpoint before it stands.
+    """
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"the loss of the {LOGGED} steps before step {step + 1} is {loss}; the last checkpoint is older than that. "
+            "Lower the recipe's rate, or look for what is no number in the data"
+        )
+    return loss
 
 
 class Run:

@@ -26,9 +26,10 @@ from perception.training.train import torch_predict
 SPLIT = "train"
 SAMPLES = 2
 """Rays a pixel along each axis, as in evaluation."""
-FULL = 1_000_000
-"""By so much greater is the number of the scene that stands for one whose room is too full; tried `TRIES` times."""
-TRIES = 8
+WIDEST = 16 / 9
+"""A scene's images are squares of what cameras show whose images have this ratio of sides at most, and 1 at least."""
+KEPT = 2
+"""Part of the names of kept scenes: another where what is rendered, or kept of it, has changed."""
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 
 
@@ -87,9 +88,8 @@ class KeptScenes(Sequence[Scene]):
 
     def __getitem__(self, number: int) -> Scene:  # type: ignore[override]
         found = self._kept(f"{number:06d}", lambda: self._render(number))
-        images = found["images"]
-        focal = float(found["focal"]) * self.side
-        camera = Camera(self.side, self.side, focal, focal, (self.side - 1) / 2, (self.side - 1) / 2)
+        images, middle = found["images"], (self.side - 1) / 2
+        camera = Camera(self.side, self.side, *(found["focal"] * self.side).tolist(), middle, middle)
         told = None
         if self._depth is not None:
             find = self._depth
@@ -107,7 +107,7 @@ class KeptScenes(Sequence[Scene]):
         )
 
     def _kept(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        path = self.folder / f"{self.seed}-{self.side}-{name}.npz"
+        path = self.folder / f"{KEPT}-{self.seed}-{self.side}-{name}.npz"
         if not path.is_file():
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **make())  # type: ignore[arg-type]  # of its own flag
@@ -118,22 +118,16 @@ class KeptScenes(Sequence[Scene]):
     def _render(self, number: int) -> dict[str, np.ndarray]:
         from perception.evaluation.compositions import NEAR_VIEWS, Composition  # ray casting is an extra
 
-        for attempt in range(TRIES):
-            try:
-                scene = Composition(SPLIT, self.seed, number + attempt * FULL)
-                break
-            except ValueError as error:
-                full = error
-        else:
-            raise full
-        camera = scene.camera(self.side, self.side)
+        scene = Composition.first(SPLIT, self.seed, number)
+        aspect = WIDEST ** np.random.default_rng((self.seed, number)).random()
+        camera = scene.camera(self.side, self.side, aspect)
         frames = [scene.photograph(view, camera, SAMPLES) for view in range(1 + NEAR_VIEWS)]
         return {
             "images": np.stack([frame.rgb for frame in frames]),
             "depths": np.stack([np.asarray(frame.depth, np.float16) for frame in frames]),
             "masks": np.stack([np.asarray(frame.mask) for frame in frames]),
             "poses": np.stack(scene.poses[: len(frames)]),
-            "focal": np.array(scene.focal),
+            "focal": np.array([camera.fx, camera.fy]) / self.side,
         }
 
 
@@ -156,7 +150,7 @@ class Targets:
 
     Args:
         views: how many of a scene, drawn anew each time.
-        rays: along either side.
+        rays: along either side; they part it evenly.
         stride: pixels for a ray, along each axis.
         coarse: all of a view, one pixel for each ray; otherwise a window of it, `stride` pixels for each ray.
     """
@@ -180,7 +174,7 @@ def view_batch(
     Returns:
         Images uint8 (count, 3, side, side); what the network takes beside them, as `source_inputs` has it; and of all
         target views, T: poses (T, 4, 4), lenses (T, 4), images uint8 (T, 3, h, w), and at the rays' places depth float
-        (T, 1, rays, rays) in metres, NaN where unknown, and float (T, 1, rays, rays), 1 where an object is.
+        (T, 1, rays, rays) in metres, NaN where unknown, and float (T, 1, rays, rays), the share that objects have.
     """
     images, inputs, targets = [], [], []
     for _ in range(count):
@@ -223,6 +217,12 @@ def _varied(scene: Scene, views: list[int], light: float, rng: np.random.Generat
     return Scene(images, depths, masks, poses, scene.camera, told)
 
 
+def _blocks(values: np.ndarray, rays: int) -> np.ndarray:
+    """(rays * n, rays * n) to (rays, rays, n * n), what each ray stands for."""
+    n = len(values) // rays
+    return values.reshape(rays, n, rays, n).swapaxes(1, 2).reshape(rays, rays, n * n)
+
+
 def _target(
     scene: Scene, place: int, wanted: Targets, config: ModelConfig, rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
@@ -234,13 +234,13 @@ def _target(
         x, y = (int(rng.integers(length - side + 1)) for length in (camera.width, camera.height))
         camera = camera.cropped(x, y, side, side)
         image, depth, mask = (values[y : y + side, x : x + side] for values in (image, depth, mask))
-    rays = (wanted.rays, wanted.rays)
-    depth, mask = (cv2.resize(values, rays, interpolation=cv2.INTER_NEAREST_EXACT) for values in (depth, mask))
+    # A ray goes through the middle of its pixels, between those in the middle.
+    depth, mask = np.median(_blocks(depth, wanted.rays), axis=2), _blocks(mask, wanted.rays).mean(axis=2)
     told = target_inputs(config, camera, relative_pose(scene.poses[0], scene.poses[place]))
     return (
         told["pose"],
         told["target"],
         np.ascontiguousarray(image.transpose(2, 0, 1))[None],
         depth[None, None].astype(np.float32),
-        mask[None, None],
+        mask[None, None].astype(np.float32),
     )

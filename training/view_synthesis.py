@@ -150,6 +150,8 @@ class ViewLesson(Lesson[ViewRecipe]):
                     f"{stage.rays} rays of {self.stride} pixels make a window of {side}, and images are of "
                     f"{recipe.size[0]}x{recipe.size[1]}; at most {min(recipe.size) // self.stride} rays"
                 )
+            if stage.coarse and recipe.size[0] % stage.rays:
+                raise ValueError(f"{stage.rays} rays do not part a side of {recipe.size[0]} pixels evenly")
 
     @classmethod
     def open(cls, recipe: ViewRecipe, data: Path, out: Path) -> ViewLesson:

@@ -64,6 +64,28 @@ def test_splits_share_no_texture_and_no_size() -> None:
     assert not sizes[0] & sizes[1] and not looks[0] & looks[1]
 
 
+def test_another_scene_stands_for_one_that_is_too_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    cameras = Composition._cameras
+
+    def refusing(self: Composition) -> list[np.ndarray]:
+        if self.number < 2_000_000:
+            raise ValueError("no room")
+        return cameras(self)
+
+    monkeypatch.setattr(Composition, "_cameras", refusing)
+    assert Composition.first("clip", 3, 5).number == 2_000_005
+    assert ComposedViews(3, 2, side=8, samples=1)[0].rgb.shape == (8, 8, 3), "measured there, too"
+    monkeypatch.setattr("perception.evaluation.compositions.OTHERS", 2)
+    with pytest.raises(ValueError, match="no room"):
+        Composition.first("clip", 3, 5)
+
+
+def test_a_square_of_what_a_wider_image_shows() -> None:
+    scene = Composition("clip", 3)
+    squeezed, whole = scene.camera(24, 24, 4 / 3), scene.camera(24, 32)
+    assert vars(squeezed) == pytest.approx(vars(whole.resized(24, 24)))
+
+
 def test_the_data_set_has_all_views_but_the_first() -> None:
     views = ComposedViews(3, 2, side=24, samples=1)
     assert len(views) == 2 * (VIEWS - 1) and views.task == "view_synthesis" and views.files(0) == ()

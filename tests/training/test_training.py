@@ -409,6 +409,17 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypa
     assert seen == [0, 1, 2, 3, 2, 3, 4]
 
 
+def test_a_loss_that_is_no_number_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder(tmp_path / "nyu")
+    monkeypatch.setattr(loop, "LOGGED", 2)
+    step = Run.step
+    monkeypatch.setattr(Run, "step", lambda self, at, *batch: step(self, at, *batch) * (np.nan if at == 2 else 1))
+    recipe = small_recipe(stages=(DepthStage(6, (32, 32), 2),))
+    with pytest.raises(ValueError, match="loss of the 2 steps before step 4 is nan.*Lower the recipe's rate"):
+        train(recipe, tmp_path, tmp_path / "out")
+    assert torch.load(tmp_path / "out/checkpoint.pt", weights_only=True)["step"] == 2
+
+
 def test_what_layers_draw_depends_on_seed_and_step_only() -> None:
     images, depths = torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64) + 1
     run = small_run(small_recipe(stages=(DepthStage(9, (64, 64), 2),), rate=0.0), create_model("fastdepth_pruned"))

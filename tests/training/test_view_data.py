@@ -50,9 +50,26 @@ def test_a_target_is_what_its_pose_and_lens_say(seed: int) -> None:
     known = np.isfinite(view.depth)
     error = np.abs(view.image.transpose(2, 0, 1).astype(float) - found["views"][0])[:, known]
     assert known.mean() > 0.4 and error.mean() < 8
-    apart = np.abs(view.depth[1::2, 1::2] / found["depths"][0, 0] - 1)
+    apart = np.abs(
+        np.median(view.depth.reshape(8, 2, 8, 2).swapaxes(1, 2).reshape(8, 8, 4), 2) / found["depths"][0, 0] - 1
+    )
     assert np.nanmedian(apart) < 0.02
-    assert set(np.unique(found["masks"])) <= {0, 1}
+    assert set(np.unique(found["masks"])) <= {0, 0.25, 0.5, 0.75, 1}
+
+
+@pytest.mark.parametrize("wanted", [Targets(1, 8, 2), Targets(1, 8, 2, coarse=True)])
+def test_a_ray_has_the_depth_in_the_middle_of_its_pixels(wanted: Targets) -> None:
+    ramp = np.broadcast_to(10 + np.arange(32, dtype=np.float32), (6, 32, 32))
+    tensors = view_batch(
+        [dataclasses.replace(scene(1), depths=ramp)], np.random.default_rng(0), 1, wanted, CONFIG, PLAIN
+    )
+    found = dict(zip(NAMES, (tensor.numpy() for tensor in tensors), strict=True))
+    fx, _, cx, _ = found["lens"][0]
+    # From shares of the drawn width to columns of the whole image, whose focal length is its width.
+    centres = ((np.arange(8) + 0.5) / 8 - cx) / fx * 32 + 16
+    expected = 10 + centres - 0.5
+    rows = found["depths"][0, 0]
+    assert any(np.allclose(rows, row, atol=1e-4) for row in (expected, 10 + 31 - (centres - 0.5)))
 
 
 def test_a_coarse_target_is_all_of_a_view() -> None:
@@ -60,6 +77,13 @@ def test_a_coarse_target_is_all_of_a_view() -> None:
     assert found["views"].shape == (6, 3, 8, 8) and found["image"].shape == (2, 3, 32, 32)
     np.testing.assert_allclose(found["lens"], np.repeat(found["camera"][:, :4], 3, 0), rtol=1e-6)
     assert found["camera"].shape == (2, 5) and (found["camera"][:, 4] > 1).all() and found["masks"].any()
+    known = scene(1).images
+    small = [cv2.resize(image, (8, 8), interpolation=cv2.INTER_AREA).transpose(2, 0, 1) for image in known]
+    drawn = {
+        number for view in found["views"] for number, image in enumerate(small)
+        if any(np.array_equal(view, seen) for seen in (image, image[:, :, ::-1]))
+    }  # fmt: skip
+    assert len(drawn) > 1, "each is all of some view"
 
 
 def test_sometimes_the_network_is_told_nothing() -> None:
@@ -95,13 +119,13 @@ def test_scenes_are_rendered_once_and_kept(tmp_path: Path, monkeypatch: pytest.M
         asked.append(number)
         known = scene(number)
         return {"images": known.images, "depths": known.depths.astype(np.float16), "masks": known.masks,
-                "poses": known.poses, "focal": np.array(1.0)}  # fmt: skip
+                "poses": known.poses, "focal": np.array([0.8, 1.0])}  # fmt: skip
 
     monkeypatch.setattr(KeptScenes, "_render", render)
     for _ in range(2):
         kept = KeptScenes(tmp_path / "kept", 3, 5, 32)
         found = kept[2]
-    assert asked == [2] and len(kept) == 5 and found.camera == Camera(32, 32, 32, 32, 15.5, 15.5)
+    assert asked == [2] and len(kept) == 5 and found.camera == Camera(32, 32, 0.8 * 32, 32, 15.5, 15.5)
     np.testing.assert_array_equal(found.images, scene(2).images)
     np.testing.assert_allclose(found.depths, scene(2).depths, rtol=1e-3)
     assert found.told is None
@@ -113,7 +137,7 @@ def test_a_model_s_depth_is_kept_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
     known = scene(0)
     monkeypatch.setattr(KeptScenes, "_render", lambda self, number: {
         "images": known.images[:2], "depths": known.depths[:2], "masks": known.masks[:2], "poses": known.poses[:2],
-        "focal": np.array(1.0)})  # fmt: skip
+        "focal": np.array([0.8, 1.0])})  # fmt: skip
     model = DepthModel("fastdepth_mobilenet_v2")
     told = KeptScenes(tmp_path, 0, 1, 32, model)[0].told
     assert told is not None and told.shape == (2, 32, 32) and (told > 0).all()
@@ -130,3 +154,4 @@ def test_real_scenes(tmp_path: Path) -> None:
     assert np.isfinite(found.depths).all() and found.masks.any() and found.images.std() > 5
     assert max(angle_of(relative_pose(found.poses[0], pose)) for pose in found.poses) <= 30.1
     assert cv2.mean(found.images[0])[0] > 20
+    assert 1 < found.camera.fy / found.camera.fx < 16 / 9, "a square of what a wider image shows"

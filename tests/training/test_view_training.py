@@ -160,6 +160,8 @@ def test_a_lesson_that_does_not_fit_its_network_is_refused() -> None:
     with pytest.raises(ValueError, match="17 rays of 2 pixels make a window of 34.*32x32; at most 16 rays"):
         lesson_of(changed(stages=(ViewStage(1, SIZE, 1, rays=17),)))
     lesson_of(changed(stages=(ViewStage(1, SIZE, 1, rays=32, coarse=True),)))
+    with pytest.raises(ValueError, match="12 rays do not part a side of 32 pixels evenly"):
+        lesson_of(changed(stages=(ViewStage(1, SIZE, 1, rays=12, coarse=True),)))
     with pytest.raises(ValueError, match="network has a field that 'nvist_compact' lacks"):
         lesson_of(changed(network={"wings": 2}))
 
