@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
+from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time as ClockTime
@@ -52,11 +53,15 @@ class Transforms:
         self._refusal: type[Exception] = tf2_ros.TransformException
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node)
+        # A bag that begins again: tf2 takes no transform that is older than its newest by more than it keeps.
+        backward = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
+        self._jumps = node.get_clock().create_jump_callback(backward, post_callback=lambda _: self._buffer.clear())
 
     def close(self) -> None:
         """Unsubscribe."""
         if self._listener:
             self._listener.unregister()
+            self._jumps.unregister()
         self._listener = None
 
     def pose(self, frame: str, reference: str, stamp: Time, timeout: float) -> np.ndarray:

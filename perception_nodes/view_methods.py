@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -128,5 +128,7 @@ class Rendering:
         return engine.run({tensor.name: known[tensor.name] for tensor in engine.config.inputs})
 
     def view(self, scene: Scene, outputs: Outputs, pose: np.ndarray) -> View:
-        """See `ViewMethod`."""
-        return task.parse(outputs, Fit.of(scene.image.size, self._renderer.config), self._renderer.config)
+        """See `ViewMethod`. The depth of what the image does not show is made up, like its colours, and left out."""
+        view = task.parse(outputs, Fit.of(scene.image.size, self._renderer.config), self._renderer.config)
+        shown = task.is_shown(view.depth, scene.camera, pose, scene.depth)
+        return replace(view, depth=np.where(shown, view.depth, np.float32(np.nan)))

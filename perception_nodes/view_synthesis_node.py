@@ -32,7 +32,9 @@ from perception.tasks.messages import stamp_of
 from perception.tasks.poses import orbit_pose
 from perception.tasks.view_synthesis import Reach
 
-REQUESTS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
+WAITING = 10
+"""Poses that wait for their views; what comes beyond them takes the place of the oldest, which counts as dropped."""
+REQUESTS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=WAITING, reliability=ReliabilityPolicy.RELIABLE)
 """Of poses, which may be asked for once only, and must not be lost as an image may."""
 
 
@@ -121,6 +123,8 @@ class ViewOutputs:
     depth: ImageOutput
     newest: Frame | None = None
     """Its newest image."""
+    asked: int = 0
+    """How many poses have come."""
     last: ViewJob | None = None
     """The last view, of whose image others are made with less work."""
 
@@ -235,10 +239,15 @@ class ViewSynthesisNode(ModelNode):
             return
         fields = {field.name: getattr(newest, field.name) for field in dataclasses.fields(newest)}
         request = Request(**fields | {"stages": stages, "arrived": time.perf_counter()}, of=newest, target=target)
-        self._worker.put((stream, request), (stream.name, target is None))
+        turn = None
+        if target is not None:
+            turn = stream.results.asked % WAITING
+            stream.results.asked += 1
+        self._worker.put((stream, request), (stream.name, turn))
 
     def _awaits_calibration(self, stream: Stream, frame: Frame) -> bool:
-        return False  # who asks for a view is told at once that none can be made
+        # Who asks for a view is told at once that none can be made.
+        return isinstance(frame, Request) and frame.target is None and super()._awaits_calibration(stream, frame)
 
     def make_ready(self, stream: Stream, frame: Frame) -> ViewJob:
         assert isinstance(frame, Request)

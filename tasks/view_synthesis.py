@@ -22,6 +22,9 @@ PARITY_BOUNDS: Mapping[str, float] = {"fp32": 0.002, "fp16": 0.01, "bf16": 0.04,
 ACCURACY_DROPS: Mapping[str, float] = {"fp32": 0.02, "fp16": 0.05, "bf16": 0.2, "int8": 0.5}
 """Largest accepted loss of PSNR in dB against the float32 definition, over a data set."""
 
+BEHIND = 0.1
+"""By this share of its distance a point lies behind what an image shows there before it counts as hidden: depths of
+models are not exact."""
 TYPICAL_FOCAL, TYPICAL_ANGLE = 0.9, 5.0
 """Of a camera, over its width; degrees that a view is turned."""
 UNKNOWN = 0.0
@@ -88,6 +91,29 @@ def parse(outputs: Mapping[str, np.ndarray], fit: Fit, config: ModelConfig) -> V
     if "mask" in outputs:
         mask = resize(np.ascontiguousarray(fit.covered(outputs["mask"][0, 0])), fit.source) > 0.5
     return View(pixels, resize(depth, fit.source, "nearest"), mask)
+
+
+def is_shown(depth: np.ndarray, camera: Camera, pose: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
+    """Which pixels of a view the input image shows, bool (height, width): a network renders something everywhere.
+
+    Args:
+        depth: of the view, (height, width), metres, NaN where unknown.
+        camera: of both.
+        seen: the depth of the image, if that is known, like `depth`; what lies behind it is hidden.
+    """
+    columns, rows = camera.rays()
+    ahead = depth.astype(np.float32)
+    x, y = columns * ahead, rows[:, None] * ahead
+    turn, place = pose[:3, :3].astype(np.float32), pose[:3, 3].astype(np.float32)
+    across, down, distance = (a * x + b * y + c * ahead + d for (a, b, c), d in zip(turn, place, strict=True))
+    before = distance > 0
+    distance = np.where(before, distance, np.float32(1))
+    u, v = camera.fx * across / distance + camera.cx, camera.fy * down / distance + camera.cy
+    shown = before & (u > -0.5) & (u < camera.width - 0.5) & (v > -0.5) & (v < camera.height - 0.5)
+    if seen is not None:
+        found = cv2.remap(seen, u.astype(np.float32), v.astype(np.float32), cv2.INTER_NEAREST, borderValue=np.nan)
+        shown &= ~(distance > (1 + BEHIND) * found)
+    return shown  # type: ignore[no-any-return]
 
 
 def lens_numbers(camera: Camera, *distance: float) -> np.ndarray:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Transform
+from rclpy.clock import ClockType, ROSClock
 from rclpy.qos import DurabilityPolicy
+from rclpy.time import Time as ClockTime
 from std_msgs.msg import Header
 
 from perception.nodes.transforms import TransformOutput, Transforms, pose_from_message
@@ -46,6 +48,28 @@ def test_a_transform_says_where_the_child_stands(monkeypatch: pytest.MonkeyPatch
     assert transform.header == header and transform.child_frame_id == "view_optical"
     assert isinstance(transform.transform, Transform)
     np.testing.assert_allclose(pose_from_message(transform.transform), pose, atol=1e-12)
+
+
+def test_transforms_are_forgotten_when_the_clock_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a bag begins again: tf2 would refuse what is older than it keeps beside its newest."""
+    cleared: list[bool] = []
+    fake = SimpleNamespace(
+        Buffer=lambda: SimpleNamespace(clear=lambda: cleared.append(True)),
+        TransformListener=lambda buffer, node: SimpleNamespace(unregister=lambda: None),
+        TransformException=KeyError,
+    )
+    monkeypatch.setitem(sys.modules, "tf2_ros", fake)
+    clock = ROSClock()
+    clock._set_ros_time_is_active(True)
+    node: Any = FakeNode()
+    node.get_clock = lambda: clock
+    transforms = Transforms(node)
+    for seconds, count in ((100, 0), (105, 0), (104, 1), (110, 1), (3, 2)):
+        clock.set_ros_time_override(ClockTime(seconds=seconds, clock_type=ClockType.ROS_TIME))
+        assert len(cleared) == count
+    transforms.close()
+    clock.set_ros_time_override(ClockTime(seconds=1, clock_type=ClockType.ROS_TIME))
+    assert len(cleared) == 2
 
 
 def test_without_tf2_a_frame_stands_in_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ class Asker(Robot):
 
     def __init__(self, *topics: str, prefix: str = "", **options: Any) -> None:
         super().__init__(*(topics or self.TOPICS), **options)
-        self.poses = self.create_publisher(PoseStamped, f"{prefix}target_pose", 1)
+        self.poses = self.create_publisher(PoseStamped, f"{prefix}target_pose", 20)
 
     def _keep(self, topic: str, message: Any) -> None:
         self.got[topic][len(self.got[topic])] = message
@@ -149,6 +149,24 @@ def test_an_image_is_looked_at_once_and_only_if_somebody_asks(graph: Graph, engi
     asker.ask()
     asker.views(4)
     assert engine.runs == runs + 2
+
+
+def test_poses_that_come_together_are_answered_one_by_one(graph: Graph, engine: Any) -> None:
+    node = start(graph)
+    asker = graph.add(Asker("view", "view/camera_info"))
+    asker.show(node, 1)
+    for number in range(8):
+        asker.ask((0.05 * number, 0.0, 0.0))
+    # More of them than this subscriber, which keeps the newest only, may see.
+    wait_until(lambda: node.statistics.counts["published"] == 8, what="eight views")
+    assert node.statistics.counts["dropped"] == 0
+    expected = from_there(translated((0.35, 0.0, 0.0))).image
+
+    def came() -> bool:
+        views = [image_from_message(view).data for view in asker.got["view"].values()]
+        return bool(views) and np.abs(views[-1].astype(int) - expected).max() <= 1
+
+    wait_until(came, what="the last view")
 
 
 def test_nobody_listens(graph: Graph, engine: Any) -> None:
@@ -317,6 +335,17 @@ def test_an_orbit_needs_no_pose(graph: Graph, engine: Any) -> None:
     assert "40 degrees from the camera" in asker.refusal(node)
 
 
+def test_an_orbit_waits_for_the_calibration(graph: Graph, engine: Any) -> None:
+    node = start(graph, orbit=True)
+    asker = graph.add(Asker("view"))
+    wait_until(asker.connected, what="matching publishers and subscribers")
+    asker.send(1, PICTURE, camera=None)
+    wait_until(lambda: node.statistics.counts["skipped"] == 1, what="the image that has none")
+    asker.show(node, 2)
+    asker.views(1)
+    assert not asker.errors() and not node.statistics.counts["failed"]
+
+
 def test_cameras_have_views_of_their_own(graph: Graph, engine: Any) -> None:
     node = start(graph, cameras="left right")
     asker = graph.add(Asker("view", namespace="/robot/right"))
@@ -412,7 +441,8 @@ def test_a_network_makes_a_field_once_and_renders_it_for_every_pose(
         asker.ask((x, 0.0, 0.0))
         pixels = image_from_message(asker.views(count)[-1]).data
         assert abs(int(pixels[0, 0, 0]) - PICTURE[..., 0].mean()) <= 1 and pixels[0, 0, 1] == round(255 * x)
-        assert (metres(asker.got["view/depth"][count - 1]) == 3).all()
+        depth, beyond = metres(asker.got["view/depth"][count - 1]), round(SMALL.fx * x / 3)
+        assert (depth[:, : 64 - beyond] == 3).all() and np.isnan(depth[:, 64 - beyond :]).all(), "which no image shows"
     assert (len(field.given), len(renderer.given)) == (tried[0] + 1, tried[1] + 2)
     assert np.array_equal(field.given[-1]["camera"], lens_numbers(SMALL, 0.0)), "nobody knows how far the scene is"
     assert np.array_equal(renderer.given[-1]["target"], lens_numbers(SMALL))
@@ -426,12 +456,13 @@ def test_a_model_for_depth_tells_a_network_what_it_asks_for(graph: Graph, monkey
     depth = wall()
     built(monkeypatch, [field, renderer], depth)
     node = start(graph, model="nvist_compact", depth_model="some")
-    asker = graph.add(Asker("view"))
+    asker = graph.add(Asker("view", "view/depth"))
     asker.show(node, 1)
     asker.ask()
     asker.views(1)
     assert np.allclose(field.given[-1]["camera"], lens_numbers(SMALL, FAR))
     assert (field.given[-1]["seen_depth"] == FAR).all()
+    assert np.isnan(metres(asker.got["view/depth"][0])).all(), "what is rendered at 3 m lies behind the wall"
     node.close()
     assert depth.closed
 

@@ -92,6 +92,24 @@ def test_disagreement_is_the_largest_share_of_any_output() -> None:
     assert task.disagreement(field, {"planes": 0.99 * field["planes"]}, CONFIG) == pytest.approx(0.01, rel=1e-3)
 
 
+def test_what_the_image_shows_of_a_view() -> None:
+    camera = Camera(12, 8, 10.0, 10.0, 5.5, 3.5)
+    wall = np.full((8, 12), 2.0, np.float32)
+    assert task.is_shown(wall, camera, np.eye(4)).all()
+    # 0.4 m to the right at 2 m are two pixels; 0.2 m down one.
+    aside = task.is_shown(wall, camera, translated((0.4, 0.2, 0.0)))
+    assert aside[:7, :10].all() and not aside[7].any() and not aside[:, 10:].any()
+    assert not task.is_shown(wall, camera, translated((0.0, 0.0, -3.0))).any(), "behind the camera"
+    assert not task.is_shown(wall * np.nan, camera, np.eye(4)).any()
+    turned = pose_of((0, 0, 0), (0, 1, 0, 0))
+    assert not task.is_shown(wall, camera, turned).any(), "what lies behind the camera has a place in its image, too"
+    seen = wall.copy()
+    seen[:, 4], seen[:, 5] = 1.0, np.nan
+    behind = task.is_shown(wall, camera, translated((0.4, 0.0, 0.0)), seen)
+    assert behind[:, [0, 1, 3, 4, 5, 6, 7, 8, 9]].all() and not behind[:, 2].any(), "a post hides it"
+    assert task.is_shown(1.05 * wall, camera, np.eye(4), wall).all(), "a model's depth is not exact"
+
+
 def test_what_is_too_far_away_is_refused() -> None:
     reach = task.Reach(0.5, 30)
     reach.check(translated((0.3, 0, 0.4)))
