@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
 from perception.nodes.exchange import Inlet, exchange_of
-from perception.nodes.inputs import SENSOR_DATA
 from perception.nodes.outputs import RESULTS, Output
 from perception.nodes.receiver import Receiver
 from perception.tasks.features import Features, decode_features, encode_features
@@ -24,6 +23,8 @@ from perception.tasks.messages import stamp_of
 from perception.tasks.vit_split import Split
 
 TOPIC = "features"
+ARRIVING = QoSProfile(depth=32, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Of what comes from workers: links deliver in bursts, and each of a burst is of another image."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class FeaturesInput:
             callback = partial(self._on_message, number)
             # By the name that is remapped once, see ImageInput.
             name = f"{TOPIC}/{self._split.workers[number].name}"
-            self._subscriptions[number] = self._receiver.add(CompressedImage, name, callback, SENSOR_DATA)
+            self._subscriptions[number] = self._receiver.add(CompressedImage, name, callback, ARRIVING)
 
     def _on_message(self, number: int, message: Any, _middleware: Mapping[str, int]) -> None:
         try:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
 
+from perception.nodes.worker import Duration
+
 Item = TypeVar("Item")
-MOST_OPEN = 32
-"""Images that are waited for at a time: a second of a camera's."""
+MOST_OPEN = 256
+"""Images that are waited for at a time, some seconds of a camera's; with a longer deadline the oldest go before it."""
 OLD_SECONDS = 1.0
 """Stamps that go back by more than this are a clock that was set, or a bag that begins anew, and not late ones."""
 LATE_SECONDS = 10.0
@@ -68,6 +70,10 @@ class Gathering(Generic[Item]):
         self._expected = set(range(workers))
         self._newest = [0] * workers
         """Stamp of which each worker spoke last."""
+        self._behind: dict[int, int] = {}
+        """The same of those that have not spoken since the clock was set back; what they sent before may still come."""
+        self._anew = 0
+        """The first stamp since then."""
         self._closed, self._closed_until = 0, 0.0
         """Stamp of the last image that was answered, and until when it tells what is late."""
 
@@ -78,8 +84,11 @@ class Gathering(Generic[Item]):
     def add(self, worker: int, stamp: int, item: Item, now: float, deadline: float) -> Arrival:
         """What a worker says of an image. An image that it opens is due `deadline` seconds later."""
         if stamp < self._newest[worker] - OLD_SECONDS * 1e9:
-            self._closed, self._newest = 0, [0] * self._workers
-            self._past, self._open = self._past + self._open, []
+            self._begin_anew(worker, stamp)
+        if (last := self._behind.get(worker)) is not None:
+            if abs(stamp - last) < abs(stamp - self._anew):
+                return Arrival.LATE
+            del self._behind[worker]
         if now > self._closed_until:
             self._closed = 0
         if stamp <= self._closed:
@@ -96,6 +105,12 @@ class Gathering(Generic[Item]):
             return Arrival.TWICE
         gathered.items[worker], gathered.arrivals[worker] = item, now
         return arrival
+
+    def _begin_anew(self, worker: int, stamp: int) -> None:
+        limit = stamp + OLD_SECONDS * 1e9
+        self._behind = {other: last for other, last in enumerate(self._newest) if other != worker and last > limit}
+        self._anew, self._closed, self._newest = stamp, 0, [0] * self._workers
+        self._past, self._open = self._past + self._open, []
 
     def take(self, now: float) -> list[Gathered[Item]]:
         """The images whose time has come, and with each those before it, by stamp."""
@@ -119,7 +134,8 @@ class Gathering(Generic[Item]):
 
 
 class Gatherer(Generic[Item]):
-    """A gathering with a thread that answers: as soon as an image is settled, or when it is due.
+    """A gathering with a thread that answers: as soon as an image is settled, or so long before it is due as answers
+    have taken lately, for half of the deadline at most.
 
     Args:
         answer: called with an image in the thread; what it raises goes to `failed`.
@@ -138,6 +154,8 @@ class Gatherer(Generic[Item]):
         self._gathering: Gathering[Item] = Gathering(workers)
         self._answer, self._failed, self._drop, self._deadline = answer, failed, drop, deadline
         self._changed = threading.Condition()
+        self._takes = Duration()
+        """To wake up and to answer, seconds."""
         self._stopped = False
         self._thread = threading.Thread(target=self._serve, name="gatherer", daemon=True)
         self._thread.start()
@@ -166,7 +184,9 @@ class Gatherer(Generic[Item]):
         while not self._stopped:
             with self._changed:
                 taken = self._wait()
+            early = self._early
             for gathered in taken:
+                begun = min(time.perf_counter(), gathered.due - early)
                 # An answer that comes too late while a newer one is ready helps nobody.
                 overdue = time.perf_counter() - gathered.due > gathered.due - gathered.first
                 if self._stopped or (overdue and gathered is not taken[-1]):
@@ -176,12 +196,19 @@ class Gatherer(Generic[Item]):
                     self._answer(gathered)
                 except Exception as error:
                     self._failed(gathered, error)
+                self._takes.add(time.perf_counter() - begun)
+
+    @property
+    def _early(self) -> float:
+        """Seconds by which a thread that sleeps must wake up to answer in time."""
+        return min(self._takes.mean + 4 * self._takes.deviation, self._deadline() / 2)
 
     def _wait(self) -> list[Gathered[Item]]:
         """The next images to answer; when stopped, all that are left."""
+        early = self._early
         while not self._stopped:
-            if taken := self._gathering.take(time.perf_counter()):
+            if taken := self._gathering.take(time.perf_counter() + early):
                 return taken
             due = self._gathering.next_due()
-            self._changed.wait(None if due is None else max(0.0, due - time.perf_counter()))
+            self._changed.wait(None if due is None else max(0.0, due - early - time.perf_counter()))
         return self._gathering.take(float("inf"))

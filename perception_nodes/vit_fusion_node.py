@@ -175,7 +175,7 @@ class VitFusionNode(BaseNode):
     def _answer(self, gathered: Gathered[Sent]) -> None:
         assert self._split and self._fusion and self._classification and self._labels
         start = time.perf_counter()
-        self._note_missing(gathered)
+        self._missing = tuple(gathered.missing)
         self._labels.publish(self._split.labels, 0.0)  # is silent but for a node that has come to publish there too
         if not self._classification.wanted:
             self.statistics.count("skipped")
@@ -199,12 +199,8 @@ class VitFusionNode(BaseNode):
         stages |= {f"lag_{names[number]}": when - gathered.first for number, when in gathered.arrivals.items()}
         self.statistics.time(stages)
         self.statistics.count("published")
-
-    def _note_missing(self, gathered: Gathered[Sent]) -> None:
-        assert self._split
-        self._missing = tuple(gathered.missing)
         for number in self._missing:
-            self.statistics.count(f"missing_{self._split.workers[number].name}")
+            self.statistics.count(f"missing_{names[number]}")
         if self._missing:
             self.statistics.count("incomplete")
 

@@ -225,7 +225,9 @@ def _worker(
     gathers = len(part.classes) < len(whole.config.labels)
     labels = (OTHER, *part.classes) if gathers else part.classes
     start = out / "slice" / f"{whole.name}.safetensors"
-    network = {key: value for key, value in whole.options.items() if key != "labels"} | {"heads": part.heads}
+    # A slice has so few channels left that going round its blocks would only keep it from learning.
+    network = {key: value for key, value in whole.options.items() if key not in ("labels", "drop")}
+    network["heads"] = part.heads
     if not start.with_suffix(".json").is_file():
         rng = np.random.default_rng((settings.seed, number))
         _slice(whole, part, labels, resampled(training, part.classes, settings.images, rng), start, device)

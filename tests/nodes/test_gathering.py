@@ -122,6 +122,21 @@ def test_a_clock_that_goes_back_begins_anew(images: Images) -> None:
     assert images.add(1, 20) == OPENED
 
 
+def test_what_is_on_its_way_when_the_clock_goes_back_is_late(images: Images) -> None:
+    for stamp in (4800, 4900):
+        for worker in range(3):
+            images.add(worker, stamp)
+    assert [images.add(worker, 5000) for worker in (0, 2)] == [OPENED, JOINED]
+    assert images.take() == [(4800, []), (4900, [])]
+    assert images.add(0, 10) == OPENED
+    assert images.take() == [(5000, [1])]
+    assert images.add(1, 5000) == LATE, "not an image of its own, nor a clock that is set forward"
+    assert [images.add(worker, 10) for worker in (1, 2)] == [JOINED, JOINED]
+    assert images.take() == [(10, [])]
+    assert [images.add(worker, 110) for worker in range(3)] == [OPENED, JOINED, JOINED]
+    assert images.take() == [(110, [])]
+
+
 def test_a_worker_that_is_seconds_behind_does_not_set_the_clock_back(images: Images) -> None:
     for stamp in range(0, 5000, 40):
         images.now += 0.04
@@ -144,7 +159,7 @@ def test_what_is_late_is_forgotten_in_time(images: Images) -> None:
     assert images.add(1, 10) == OPENED
 
 
-def test_no_more_than_a_second_of_images_is_open(images: Images) -> None:
+def test_no_more_than_some_seconds_of_images_are_open(images: Images) -> None:
     for stamp in range(1, MOST_OPEN + 3):
         images.add(0, stamp)
     assert images.take() == [(1, [1, 2]), (2, [1, 2])]
@@ -208,6 +223,20 @@ def test_the_thread_answers_at_the_deadline(start: Start) -> None:
     (when, gathered), *_ = done
     assert gathered.due <= when and gathered.items == [None, "x", None]
     assert gatherer.add(0, 10 * MS, "y") == LATE
+
+
+def test_answers_that_take_time_begin_so_much_before_the_deadline(start: Start) -> None:
+    spare: list[float] = []
+
+    def answer(gathered: Gathered[str]) -> None:
+        spare.append(gathered.due - time.perf_counter())
+        time.sleep(0.03)
+
+    gatherer = start(answer, 0.2)
+    for number in range(1, 7):
+        gatherer.add(1, 1000 * number * MS, "x")
+        wait_until(lambda number=number: len(spare) == number, 5, "the answer")
+    assert spare[0] <= 0 and 0.01 < sorted(spare[2:])[2] <= 0.1, "by half of the deadline at most"
 
 
 def test_the_thread_answers_at_once_when_all_is_there(start: Start) -> None:
