@@ -20,7 +20,7 @@ from perception.training.data import MEMORY, stack_images, vary_color
 
 @dataclass(frozen=True)
 class ClassAugmentation:
-    """How strongly an image is varied. Half of all are mirrored."""
+    """How strongly an image is varied."""
 
     shift: float = 0.125
     """Largest way that an image moves, as a share of its sides; what comes into view is its mirror image."""
@@ -53,23 +53,23 @@ class ClassAugmentation:
 
 
 STILL = ClassAugmentation(shift=0.0, color=0.0)
-"""The image as it is, or mirrored."""
+"""The image as it is."""
 
 
 def augment(
-    image: np.ndarray, size: tuple[int, int], amount: ClassAugmentation, rng: np.random.Generator
+    image: np.ndarray, size: tuple[int, int], amount: ClassAugmentation, rng: np.random.Generator, mirror: bool
 ) -> np.ndarray:
-    """One training image uint8 (*size, 3): all of `image`, stretched as nodes do, then moved, turned, recoloured."""
+    """One training image uint8 (*size, 3): all of `image`, stretched as nodes do, then moved, turned, recoloured, and
+    mirrored if it is to be."""
     if image.shape[0] > size[0] or image.shape[1] > size[1]:
         image = resize(image, size, "area")
     height, width = image.shape[:2]
     zoom = amount.zoom ** rng.uniform(-1, 1)
     angle = np.deg2rad(amount.turn) * rng.uniform(-1, 1)
     down, across = amount.shift * rng.uniform(-1, 1, 2) * (height, width)
-    mirror = -1 if rng.random() < 0.5 else 1
     # From the pixels of the result, counted from its middle, to those of the image.
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
-    matrix = turn @ np.diag([mirror * width / size[1], height / size[0]])
+    matrix = turn @ np.diag([(-1 if mirror else 1) * width / size[1], height / size[0]])
     middle = np.array([width, height]) / 2 + (across, down) - 0.5
     affine = np.column_stack([matrix, middle - matrix @ ((np.array(size[::-1]) - 1) / 2)])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -152,25 +152,32 @@ class ClassMixture:
         if not np.all(counts) or not all(map(len, sources)):
             places = ", ".join(map(str, np.flatnonzero(counts == 0)))
             raise ValueError(f"no training image shows the classes number {places or '-'}, or a source has none at all")
+        self._before = [0, *np.cumsum([len(source) for source in sources])[:-1].tolist()]
+        """How many images the sources before each have."""
         self._chances = [_chances(source.labels, gathered, part) for source in sources]
 
     def batch(
         self, step: int, seed: int, count: int, size: tuple[int, int], amount: ClassAugmentation
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Images uint8 (count, 3, *size) of one step; the classes of the one or two that each consists of, int64
-        (count,) twice; and the first one's share, float32 (count,)."""
+    ) -> tuple[torch.Tensor, ...]:
+        """Images uint8 (count, 3, *size) of one step, half of them mirrored; the classes of the one or two that each
+        consists of, int64 (count,) twice; the first one's share, float32 (count,); and which the first one is, int64
+        (count,): twice its number among the images of all sources, and 1 more if it is mirrored. The second one is the
+        first one of the next."""
         rng = np.random.default_rng((seed, step))
-        pictures, labels = [], []
+        pictures, labels, which = [], [], []
         for _ in range(count):
             number = int(rng.choice(len(self.shares), p=self.shares))
             source, chances = self.sources[number], self._chances[number]
             index = int(np.searchsorted(chances, rng.random(), side="right"))
-            frame = source[min(index, len(source) - 1)]
-            pictures.append(augment(frame.rgb, size, amount, rng))
+            index, mirror = min(index, len(source) - 1), bool(rng.random() < 0.5)
+            frame = source[index]
+            pictures.append(augment(frame.rgb, size, amount, rng, mirror))
             labels.append(frame.label)
+            which.append(2 * (self._before[number] + index) + mirror)
         mixed, shares = zip(*(_mix(pictures, i, amount, rng) for i in range(count)), strict=True)
         first = torch.tensor(labels)
-        return stack_images(mixed), first, first.roll(-1), torch.tensor(shares, dtype=torch.float32)
+        share = torch.tensor(shares, dtype=torch.float32)
+        return stack_images(mixed), first, first.roll(-1), share, torch.tensor(which)
 
 
 def _chances(labels: np.ndarray, gathered: int | None, part: float) -> np.ndarray:

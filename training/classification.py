@@ -21,6 +21,7 @@ from perception.training.class_data import ClassAugmentation, ClassMixture, Imag
 from perception.training.classes import ClassTeacher, TaughtLesson, TaughtRecipe, open_sources
 from perception.training.data import MEMORY
 from perception.training.lesson import Forward
+from perception.training.remembered import remembered_logits
 
 OTHER = "other"
 """Name of the class that others are gathered in."""
@@ -43,8 +44,15 @@ class ClassificationRecipe(TaughtRecipe):
     """Weight of the loss of a layer that tells all of the teacher's classes by the network's features, and is dropped
     in the end: so the features of a network with gathered classes are good for telling these, too."""
 
+    remembered: bool = False
+    """Whether the teacher is asked once of each image, and of its mirror image, and not of every variation: for small
+    networks on a CPU, beside whose steps the teacher's take long. Of an image mixed of two it says what it says of
+    either, by their shares."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.remembered and not self.teacher:
+            raise ValueError("remembered is about what a teacher says; name a teacher")
         if len({stage.size for stage in self.stages}) > 1:
             raise ValueError("stages are of several sizes; a classifier trains at the size that it runs at")
         if not 0 <= self.smoothing < 1 or not 0 <= self.gathered < 1:
@@ -122,6 +130,7 @@ class ClassificationLesson(TaughtLesson[ClassificationRecipe]):
     Args:
         mixture: the training images.
         evaluation: what is measured in the end; None leaves `measure` out.
+        folder: where what a teacher says is kept, for other runs with the same images, too.
     """
 
     recipe_class = ClassificationRecipe
@@ -129,10 +138,15 @@ class ClassificationLesson(TaughtLesson[ClassificationRecipe]):
     forks = True
 
     def __init__(
-        self, recipe: ClassificationRecipe, mixture: ClassMixture, evaluation: ClassDataset | None = None
+        self,
+        recipe: ClassificationRecipe,
+        mixture: ClassMixture,
+        evaluation: ClassDataset | None = None,
+        folder: Path = Path(),
     ) -> None:
         super().__init__(recipe)
-        self.mixture, self.evaluation = mixture, evaluation
+        self.mixture, self.evaluation, self.folder = mixture, evaluation, folder
+        self._remembered: torch.Tensor | None = None
         self.teacher_network = Teacher(recipe.teacher, recipe.labels) if recipe.teacher else None
 
     @classmethod
@@ -146,7 +160,8 @@ class ClassificationLesson(TaughtLesson[ClassificationRecipe]):
             memory = sources[-1].spare
         shares = [source.share for source in recipe.sources]
         mixture = ClassMixture(sources, shares, len(recipe.labels), gathered, recipe.gathered)
-        return cls(recipe, mixture, Relabelled(final.dataset, recipe.labels, final.places, final.chosen))
+        evaluation = Relabelled(final.dataset, recipe.labels, final.places, final.chosen)
+        return cls(recipe, mixture, evaluation, out.parent)
 
     def batch(self, step: int) -> tuple[torch.Tensor, ...]:
         """See `ClassMixture.batch`."""
@@ -161,19 +176,30 @@ class ClassificationLesson(TaughtLesson[ClassificationRecipe]):
     ) -> torch.Tensor:
         recipe = self.recipe
         logits = forward(images)
-        first, second, share = truth
+        first, second, share, which = truth
         targets = share[:, None] * F.one_hot(first, logits.shape[1])
         targets = targets + (1 - share)[:, None] * F.one_hot(second, logits.shape[1])
         loss = F.cross_entropy(logits, targets, label_smoothing=recipe.smoothing) + self.imitation_loss(images)
         if self.teacher_network:
-            with self.autocast(images.device):
-                theirs = self.teacher_network(images)
-            chances = (theirs / recipe.temperature).softmax(1)
+            chances = self._chances(self.teacher_network, images, share, which)
             places = self.teacher_network.places.to(images.device)
             loss = loss + recipe.taught * chances_loss(logits, chances @ places, recipe.temperature)
             if recipe.knows:
                 loss = loss + recipe.knows * chances_loss(self.probe(), chances, recipe.temperature)
         return loss
+
+    def _chances(
+        self, teacher: Teacher, images: torch.Tensor, share: torch.Tensor, which: torch.Tensor
+    ) -> torch.Tensor:
+        """Of the teacher's classes, (N, its classes), at the recipe's temperature."""
+        if not self.recipe.remembered:
+            with self.autocast(images.device):
+                return (teacher(images) / self.recipe.temperature).softmax(1)
+        if self._remembered is None:
+            asked = [remembered_logits(teacher, one, self.folder, images.device) for one in self.mixture.sources]
+            self._remembered = torch.cat(asked).flatten(0, 1).to(images.device)
+        chances = (self._remembered[which] / self.recipe.temperature).softmax(1)
+        return share[:, None] * chances + (1 - share)[:, None] * chances.roll(-1, 0)
 
     def teach(self, model: nn.Module) -> nn.Module:
         parts = nn.ModuleList([super().teach(model)])

@@ -250,6 +250,7 @@ def _recipe(name: str, whole: Whole, settings: SplitSettings, steps: int, **fiel
         data_licence=whole.config.data_licence,
         augmentation=ClassAugmentation(shift=0.125, zoom=1.1, color=0.1, cutmix=0.3),
         teacher=settings.teacher or whole.model,
+        remembered=True,
         temperature=2.0,
         rate=settings.rate,
         weight_decay=0.02,

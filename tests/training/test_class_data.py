@@ -54,14 +54,14 @@ def every(labels: list[int], places: list[int], memory: int = 1 << 20) -> Images
 
 def test_still_images_are_as_they_were_or_mirrored() -> None:
     image, rng = picture(), np.random.default_rng(0)
-    seen = {augment(image, SIZE, STILL, rng).tobytes() for _ in range(20)}
+    seen = {augment(image, SIZE, STILL, rng, mirror).tobytes() for mirror in (False, True)}
     assert seen == {image.tobytes(), image[:, ::-1].tobytes()}
 
 
 def test_images_are_stretched_to_the_networks_size() -> None:
     rng = np.random.default_rng(0)
     image = picture((32, 32))
-    plain = min((augment(image, (48, 24), STILL, rng) for _ in range(8)), key=lambda one: _apart(one, image))
+    plain = augment(image, (48, 24), STILL, rng, mirror=False)
     assert plain.shape == (48, 24, 3) and _apart(plain, image) < 4
 
 
@@ -74,14 +74,16 @@ def test_a_shift_moves_the_image() -> None:
     image = np.zeros((*SIZE, 3), np.uint8)
     image[8:10, 8:10] = 255
     amount = ClassAugmentation(shift=0.25, color=0.0)
-    spots = [np.argwhere(augment(image, SIZE, amount, np.random.default_rng(i))[..., 0] > 80) for i in range(40)]
+    moved = [augment(image, SIZE, amount, np.random.default_rng(i), i % 2 == 0) for i in range(40)]
+    spots = [np.argwhere(one[..., 0] > 80) for one in moved]
     rows = [spot[:, 0].mean() for spot in spots]
     assert 3.5 < min(rows) < 6 and 11 < max(rows) < 13.5
 
 
 def test_an_erased_rectangle_is_grey() -> None:
     image = np.zeros((*SIZE, 3), np.uint8)
-    erased = [augment(image, SIZE, ClassAugmentation(color=0, erase=1.0), np.random.default_rng(i)) for i in range(20)]
+    amount = ClassAugmentation(color=0, erase=1.0)
+    erased = [augment(image, SIZE, amount, np.random.default_rng(i), i % 2 == 0) for i in range(20)]
     shares = [(one == 128).all(axis=2).mean() for one in erased]
     assert min(shares) > 0 and 0.1 < max(shares) < 0.45 and all(set(np.unique(one)) <= {0, 128} for one in erased)
 
@@ -90,11 +92,12 @@ def test_an_erased_rectangle_is_grey() -> None:
 def test_a_mixed_image_says_its_shares(kind: str) -> None:
     mixture = ClassMixture([every([0, 1, 2] * 4, [0, 1, 2])], [1.0], 3)
     amount = ClassAugmentation(shift=0, color=0, **{kind: 1.0})
-    images, first, second, share = mixture.batch(3, 0, 24, SIZE, amount)
+    images, first, second, share, which = mixture.batch(3, 0, 24, SIZE, amount)
     assert images.dtype == torch.uint8 and images.shape == (24, 3, *SIZE)
     expected = 10 * (share * first + (1 - share) * second)
     assert (images.float().mean((1, 2, 3)) - expected).abs().max() < (0.6 if kind == "mixup" else 0.01)
     assert 0.2 < share.mean() < 0.8 and (first != second).any()
+    assert torch.equal(which // 2 % 3, first) and 4 < (which % 2).sum() < 20
     plain = mixture.batch(3, 0, 24, SIZE, STILL)
     assert (plain[3] == 1).all() and torch.equal(plain[0].float().mean((1, 2, 3)), 10.0 * plain[1])
 

@@ -81,7 +81,7 @@ def test_an_interrupted_run_gives_the_same_weights(shapes: Path, monkeypatch: py
 
 
 def test_shapes_are_learned(shapes: Path) -> None:
-    recipe = small_recipe(stages=(Stage(80, SIZE, 16),), rate=3e-3, smoothing=0.0)
+    recipe = small_recipe(stages=(Stage(80, SIZE, 16),), rate=1e-3, smoothing=0.0)
     lesson = ClassificationLesson.open(recipe, shapes, shapes)
     torch.manual_seed(0)
     run = Run(lesson, lesson.build(), "cpu")
@@ -92,7 +92,7 @@ def test_shapes_are_learned(shapes: Path) -> None:
 def test_a_mixed_image_is_as_much_of_either_class(shapes: Path) -> None:
     lesson = ClassificationLesson.open(small_recipe(smoothing=0.0), shapes, shapes)
     logits = torch.tensor([[1.0, 2.0, 0.5]])
-    truth = torch.tensor([0]), torch.tensor([1]), torch.tensor([0.25])
+    truth = torch.tensor([0]), torch.tensor([1]), torch.tensor([0.25]), torch.tensor([0])
     loss = lesson.loss(0, lesson.build(), lambda _: logits, torch.zeros(1, 3, *SIZE), *truth)
     chances = logits.log_softmax(1)[0]
     assert loss.item() == pytest.approx(-(0.25 * chances[0] + 0.75 * chances[1]).item(), rel=1e-5)
@@ -115,6 +115,35 @@ def test_what_a_teacher_says_is_learned_at_its_own_size(shapes: Path) -> None:
         Teacher(path, ("disc", "eel"))
     with pytest.raises(ValueError, match="fastdepth_mobilenet_v2 cannot teach: it is for depth"):
         Teacher("fastdepth_mobilenet_v2", NAMES)
+
+
+@pytest.mark.parametrize("mixed", [{}, {"mixup": 1.0}])
+def test_a_teacher_can_be_asked_once_for_all(shapes: Path, monkeypatch: pytest.MonkeyPatch, mixed: dict) -> None:
+    path = str(train(small_recipe(stages=(Stage(1, (32, 32), 2),)), shapes, shapes / "teacher"))
+    amount = dataclasses.replace(STILL, **mixed)
+    recipe = small_recipe(teacher=path, temperature=2.0, augmentation=amount, smoothing=0.0)
+    asks, remembers, knows_none = (
+        ClassificationLesson.open(dataclasses.replace(recipe, **changes), shapes, shapes / "out/run")
+        for changes in ({}, {"remembered": True}, {"teacher": ""})
+    )
+    logits = torch.randn(4, 3)
+    images, first, second, share, which = remembers.batch(0)
+
+    def loss(lesson: ClassificationLesson) -> float:
+        return lesson.loss(0, None, lambda _: logits, images / 255, first, second, share, which).item()
+
+    if not mixed:
+        assert loss(remembers) == pytest.approx(loss(asks), abs=2e-3)
+    teacher = Teacher(path, NAMES)
+    still = [remembers.mixture.sources[0][number // 2].rgb for number in which.tolist()]
+    pictures = [image[:, ::-1] if number % 2 else image for image, number in zip(still, which.tolist(), strict=True)]
+    chances = (teacher(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255) / 2).softmax(1)
+    chances = share[:, None] * chances + (1 - share)[:, None] * chances.roll(-1, 0)
+    taught = loss(remembers) - loss(knows_none)
+    assert taught == pytest.approx(chances_loss(logits, chances, 2.0).item(), abs=2e-3)
+    monkeypatch.setattr(Teacher, "__call__", None)
+    again = ClassificationLesson.open(remembers.recipe, shapes, shapes / "out/other")
+    assert loss(again) == loss(remembers), "kept for other runs, too"
 
 
 def test_classes_are_gathered_for_a_worker_that_still_knows_all(shapes: Path) -> None:
@@ -170,6 +199,7 @@ def test_data_that_does_not_fit_is_refused(shapes: Path) -> None:
         ({"others": "gather"}, "needs a label 'other'"),
         ({"labels": ("other", "ring")}, "needs a label 'other'"),
         ({"knows": 1.0}, "name a teacher"),
+        ({"remembered": True}, "name a teacher"),
         ({"others": "keep"}, "others is 'keep'; accepted: refuse, leave_out, gather"),
     ],
 )
@@ -179,7 +209,7 @@ def test_impossible_recipes_are_refused(fields: dict, said: str) -> None:
 
 
 def test_shipped_recipes_are_of_their_networks() -> None:
-    recipe = load_recipe("vit_small_cifar10")
+    recipe = load_recipe("vit_compact_cifar10")
     assert isinstance(recipe, ClassificationRecipe)
     config = model_config(recipe.model, recipe.size, labels=recipe.labels, **(recipe.network or {}))
     assert config.input_size == (32, 32) and len(config.labels) == 10
