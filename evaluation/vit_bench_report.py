@@ -40,17 +40,27 @@ class ImageCost:
 
 
 def predicted_accuracy(split: Split, counts: Mapping[str, int]) -> float | None:
-    """How many answers should be right by what was measured when the split was made, every worker that an answer was
-    without costing what one costs; None where that was not measured.
+    """How many answers should be right by what was measured when the split was made, of each number of workers that an
+    answer was without; None where that was not measured.
 
     Args:
         counts: the fusion node's.
     """
-    said = split.predictions
-    if not {"accuracy", "accuracy_one_missing"} <= said.keys() or not counts["published"]:
+    said, published = split.predictions, counts["published"]
+    if not {"accuracy", "accuracy_one_missing"} <= said.keys() or not published:
         return None
-    missing = sum(counts[f"missing_{worker.name}"] for worker in split.workers) / counts["published"]
-    return round(said["accuracy"] - missing * (said["accuracy"] - said["accuracy_one_missing"]), 4)
+    missing = {worker.name: counts[f"missing_{worker.name}"] for worker in split.workers}
+    one = said["accuracy_one_missing"]
+    if sum(missing.values()):  # some workers are missed more than others, and they are missing more often
+        of = [(said.get(f"accuracy_without_{name}", one), count) for name, count in missing.items()]
+        one = sum(value * count for value, count in of) / sum(missing.values())
+    found = {1: one, 2: said.get("accuracy_two_missing", 2 * one - said["accuracy"])}
+    right = 0.0
+    for count in range(1, len(split.workers)):
+        value = found.get(count, said.get(f"accuracy_{count}_missing", found[2]))
+        right += counts[f"without_{count}"] * value
+    full = published - sum(counts[f"without_{count}"] for count in range(1, len(split.workers)))
+    return round((right + full * said["accuracy"]) / published, 4)
 
 
 def speed_ups(first: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, float]:

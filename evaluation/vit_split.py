@@ -24,6 +24,8 @@ from perception.tasks.vit_split import Split
 
 Item = TypeVar("Item")
 Progress = Callable[[Iterable[Item], str], Iterable[Item]]
+SUBSETS = 10
+"""So many choices of three workers or more are tried, at random, that do not answer."""
 TIMED = 300
 """Runs of the fusion network that are timed."""
 
@@ -33,13 +35,15 @@ class SplitScores:
     """Shares of right answers, and milliseconds of this machine (medians, one image after another).
 
     `alone`: with only that worker, of all images, and of those of its own classes; `one_missing` and `two_missing`: by
-    the names of the workers that do not answer; `compute_ms`: of each worker's graph, in ONNX Runtime; `fusion_ms`.
+    the names of the workers that do not answer; `more_missing`: by how many do not, three or more, the mean of some
+    choices of them; `compute_ms`: of each worker's graph, in ONNX Runtime; `fusion_ms`.
     """
 
     images: int
     accuracy: float
     one_missing: dict[str, float] = field(default_factory=dict)
     two_missing: dict[str, float] = field(default_factory=dict)
+    more_missing: dict[int, float] = field(default_factory=dict)
     alone: dict[str, float] = field(default_factory=dict)
     own_classes: dict[str, float] = field(default_factory=dict)
     by_class: dict[str, float] = field(default_factory=dict)
@@ -53,7 +57,8 @@ class SplitScores:
             if values:
                 found[f"accuracy_{name}"] = float(np.mean(list(values.values())))
                 found[f"accuracy_{name}_worst"] = min(values.values())
-        return found
+        found |= {f"accuracy_without_{name}": value for name, value in self.one_missing.items()}
+        return found | {f"accuracy_{count}_missing": value for count, value in self.more_missing.items()}
 
 
 def evaluate(
@@ -129,6 +134,10 @@ def _scores(
         accuracy=float((found == truth).mean()),
         one_missing={name: accuracy([name]) for name in show(names, "one missing")} if several else {},
         two_missing={" ".join(pair): accuracy(pair) for pair in show(pairs, "two missing")},
+        more_missing={
+            count: float(np.mean([accuracy(chosen) for chosen in _choices(names, count)]))
+            for count in show(range(3, len(names)), "more missing")
+        },
         alone=alone,
         own_classes=own,
         by_class={
@@ -139,6 +148,15 @@ def _scores(
         compute_ms={name: float(np.median(values)) for name, values in times.items()},
         fusion_ms=_fusion_ms(fusion, [features[name][0] for name in names]),
     )
+
+
+def _choices(names: Sequence[str], count: int) -> list[tuple[str, ...]]:
+    """All choices of so many names, or `SUBSETS` of them."""
+    found = list(itertools.combinations(names, count))
+    if len(found) <= SUBSETS:
+        return found
+    places = np.random.default_rng(count).choice(len(found), SUBSETS, replace=False)
+    return [found[place] for place in sorted(places.tolist())]
 
 
 def _fusion_ms(fusion: Fusion, features: Sequence[np.ndarray]) -> float:
@@ -157,6 +175,7 @@ def told_scores(split: Split, scores: SplitScores) -> str:
     for name, word in (("one_missing", "any one missing"), ("two_missing", "any two missing")):
         if f"accuracy_{name}" in summary:
             lines.append((word, percent(summary[f"accuracy_{name}"]), percent(summary[f"accuracy_{name}_worst"])))
+    lines += [(f"{count} missing", percent(value), "-") for count, value in scores.more_missing.items()]
     head = ("worker", "device", "classes", "alone", "of these, its own classes", "without it", "ms here")
     workers = [
         (

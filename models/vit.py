@@ -26,6 +26,8 @@ HEAD = 64
 EXPANSION = 4
 """Hidden channels of a block's second half over those of the embedding."""
 PATCH, DEPTH = 16, 12
+MANY = 0.2
+"""Share, of the images that lack workers in training, of those that may lack more than two: links lose bursts."""
 DROPPED = 0.2
 """Share of a fusion network's hidden values that a step of training does without."""
 STEMS = ("patches", "convolutions")
@@ -174,7 +176,8 @@ class FusedViT(nn.Module):
 
     Args:
         hidden: widths of the layers before the last.
-        missing: share of images in training that lack one worker or two, one at least being left.
+        missing: share of images in training that lack workers: mostly one or two, of `MANY` of them any number; one at
+            least is left.
         tuned: whether the workers are trained too.
 
     Shapes: (N, 3, H, W), normalised, to logits (N, classes).
@@ -214,8 +217,9 @@ class FusedViT(nn.Module):
     def _there(self, count: int, device: torch.device) -> torch.Tensor:
         """Which workers each of so many images has, bool (count, workers)."""
         workers = len(self.workers)
-        most = min(2, workers - 1)
-        lacking = (torch.rand(count, 1) < self.missing) * torch.randint(1, 3, (count, 1)).clamp(max=most)
+        few, many = torch.randint(1, 3, (count, 1)), torch.randint(1, max(2, workers), (count, 1))
+        lacking = torch.where(torch.rand(count, 1) < MANY, many, few).clamp(max=workers - 1)
+        lacking = (torch.rand(count, 1) < self.missing) * lacking
         ranks = torch.rand(count, workers).argsort(1).argsort(1)
         return (ranks >= lacking).to(device)
 

@@ -292,6 +292,7 @@ class VitBench:
         known = [stamp for stamp in camera.sent if camera.sent[stamp][1]]
         right = [stamp for stamp in known if stamp in answered and answered[stamp][1] == camera.sent[stamp][1]]
         names = [f"{event}_{worker.name}" for worker in self.split.workers for event in ("missing", "late")]
+        names += [f"without_{count}" for count in range(1, len(self.split.workers))]
         stages = stages_of(values)
         counts = counts_of(values) | {name: int(values[name]) for name in ("late", "refused", "incomplete", *names)}
         return {

@@ -48,8 +48,8 @@ class VitFusionNode(BaseNode):
     """Publishes `classification` and `labels` (latched). Waits for no worker beyond the deadline.
 
     Of its counts `received`, `published` and so on are of images. Besides, it counts features that were `late` (their
-    image was answered) or `refused`, answers that were `incomplete`, and for each worker how often it was missing and
-    late.
+    image was answered) or `refused`, answers that were `incomplete`, those `without_N` workers, and for each worker
+    how often it was missing and late.
     """
 
     parameters_type = VitFusionParameters
@@ -140,6 +140,7 @@ class VitFusionNode(BaseNode):
         told = {"model": self._split.model, "split": self._split.short_hash, "workers": str(len(workers))}
         told |= {"missing": ", ".join(f"{workers[number].name} ({workers[number].device})" for number in self._missing)}
         names = [*EVENTS, *(f"{event}_{worker.name}" for worker in workers for event in ("missing", "late"))]
+        names += [f"without_{count}" for count in range(1, len(workers))]
         return told | {name: str(counts[name]) for name in names}
 
     def _on_features(self, number: int, sent: Sent) -> None:
@@ -203,6 +204,7 @@ class VitFusionNode(BaseNode):
             self.statistics.count(f"missing_{names[number]}")
         if self._missing:
             self.statistics.count("incomplete")
+            self.statistics.count(f"without_{len(self._missing)}")
 
 
 def main() -> int:

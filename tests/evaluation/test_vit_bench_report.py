@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from perception.evaluation.vit_bench_report import ImageCost, compared, predicted_accuracy, speed_ups, table, told_cost
+from perception.tasks.vit_split import Split
 from tests.tasks.test_vit_split import make_split
 
 
@@ -59,10 +61,27 @@ def test_what_was_not_measured_is_not_told() -> None:
     assert table(faults).splitlines()[1].startswith("kill          9 of 10      15.0")
 
 
+def of_workers(folder: Path, count: int) -> Split:
+    split = make_split(folder)
+    workers = tuple(dataclasses.replace(split.workers[0], name=f"worker_{number}") for number in range(count))
+    return dataclasses.replace(split, workers=workers)
+
+
 def test_accuracy_is_predicted_by_how_many_were_missing(tmp_path: Path) -> None:
-    split = make_split(tmp_path)
-    counts = {"published": 10, "missing_worker_0": 5, "missing_worker_1": 2}
-    measured = {"accuracy": 0.9, "accuracy_one_missing": 0.8}
-    assert predicted_accuracy(dataclasses.replace(split, predictions=measured), counts) == pytest.approx(0.83)
-    assert predicted_accuracy(split, counts) is None
-    assert predicted_accuracy(dataclasses.replace(split, predictions=measured), counts | {"published": 0}) is None
+    split = of_workers(tmp_path, 3)
+    counts = Counter({"published": 20, "missing_worker_0": 6, "missing_worker_1": 2, "without_1": 4, "without_2": 2})
+    measured = {"accuracy": 0.9, "accuracy_one_missing": 0.8, "accuracy_two_missing": 0.6}
+    said = dataclasses.replace(split, predictions=measured)
+    assert predicted_accuracy(said, counts) == pytest.approx((14 * 0.9 + 4 * 0.8 + 2 * 0.6) / 20)
+    each = {"accuracy_without_worker_0": 0.7, "accuracy_without_worker_1": 0.86, "accuracy_without_worker_2": 0.84}
+    said = dataclasses.replace(split, predictions=measured | each)
+    assert predicted_accuracy(said, counts) == pytest.approx((14 * 0.9 + 4 * 0.74 + 2 * 0.6) / 20)
+    assert predicted_accuracy(said, Counter(published=5)) == 0.9
+    assert predicted_accuracy(split, counts) is None and predicted_accuracy(said, Counter()) is None
+
+
+def test_more_may_be_missing_than_two(tmp_path: Path) -> None:
+    measured = {"accuracy": 0.9, "accuracy_one_missing": 0.8, "accuracy_two_missing": 0.6, "accuracy_4_missing": 0.2}
+    said = dataclasses.replace(of_workers(tmp_path, 5), predictions=measured)
+    counts = Counter(published=10, missing_worker_0=8, without_4=5)
+    assert predicted_accuracy(said, counts) == pytest.approx(0.55)

@@ -163,7 +163,7 @@ def test_features_are_fused_in_the_order_of_workers() -> None:
     torch.testing.assert_close(model(image), last(F.relu(first(features))))
 
 
-def test_in_training_one_worker_or_two_are_missing() -> None:
+def test_in_training_some_workers_are_missing() -> None:
     model = fused(missing=0.6).train()
     there = model._there(4000, torch.device("cpu"))
     lacking = 3 - there.sum(1)
@@ -175,6 +175,9 @@ def test_in_training_one_worker_or_two_are_missing() -> None:
     parts = seen[0].split([64, 128, 64], 1)
     zeros = torch.stack([(part == 0).all(1) for part in parts], 1)
     assert 0 < zeros.sum() < 60 and not zeros.all(1).any()
+    many = FusedViT([*model.workers, *model.workers], 5, (8,), missing=0.5)
+    counts = (6 - many._there(8000, torch.device("cpu")).sum(1)).bincount(minlength=7) / 8000
+    assert counts.tolist() == pytest.approx([0.5, 0.22, 0.22, 0.02, 0.02, 0.02, 0], abs=0.02)
     one = FusedViT(list(model.workers)[:1], 5, (8,), missing=1.0)
     assert one._there(50, torch.device("cpu")).all(), "a worker that is alone is always there"
 

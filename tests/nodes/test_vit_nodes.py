@@ -157,6 +157,7 @@ def test_at_the_deadline_it_answers_without_the_missing(graph: Graph, split: Spl
     counts = node.statistics.counts
     assert (counts["received"], counts["published"], counts["incomplete"], counts["late"]) == (1, 1, 1, 1)
     assert counts["missing_worker_2"] == 1 and not counts["missing_worker_0"]
+    assert counts["without_1"] == 1 and not counts["without_2"]
     wait_until(lambda: boards.node.values().get("missing") == "worker_2 (pi_3)", what="diagnostics")
     boards.send_all(2, 0, 1, 2)
     assert near(told(boards.answer(2)), chances(*COLOR))
