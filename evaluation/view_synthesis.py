@@ -21,6 +21,7 @@ from perception.evaluation.assessment import Assessment, Estimate, Floor, Progre
 from perception.evaluation.contenders import Contender, obtain
 from perception.evaluation.depth import predict_depth
 from perception.evaluation.frames import Dataset, RGBDFrame, ViewFrame
+from perception.evaluation.lpips import Lpips
 from perception.evaluation.results import Row, half_interval, image_differences, mean, measured_by_both
 from perception.evaluation.tables import apart, entry_name, figure, interval, of_images, table
 from perception.evaluation.views import ViewDataset
@@ -97,6 +98,7 @@ class ViewAssessment(Assessment[ViewFrame, View]):
     """Whether they are told which of the input's pixels show which object."""
     key: str = ""
     """Of the engine of the model for depth."""
+    lpips: Lpips | None = None
     find_depth: Callable[[ViewFrame], np.ndarray | None] | None = field(default=None, compare=False, repr=False)
     """That model at work."""
 
@@ -125,6 +127,12 @@ class ViewAssessment(Assessment[ViewFrame, View]):
         parser.add_argument(
             "--told-instances", action="store_true", help="models of novel views are told the true mask of objects"
         )
+        parser.add_argument(
+            "--lpips",
+            type=Path,
+            metavar="FILE",
+            help="ONNX file of LPIPS, whose weights are not shipped (default: left out)",
+        )
 
     @classmethod
     def from_arguments(cls, args: argparse.Namespace) -> ViewAssessment:
@@ -132,8 +140,9 @@ class ViewAssessment(Assessment[ViewFrame, View]):
         if not args.within > 0:
             raise ValueError(f"--within {args.within:g} leaves no view to count; give degrees, such as 30")
         told = args.within, args.told_depth, args.told_instances
+        lpips = Lpips(args.lpips) if args.lpips else None
         if not args.told_depth or args.told_depth == TRUE:
-            return cls(*told)
+            return cls(*told, lpips=lpips)
         engine = obtain(Contender(args.told_depth), args.out / "engines", args.threads, print)
         if engine.config.task != "depth":
             raise ValueError(f"--told-depth {args.told_depth} is for {engine.config.task}; name a model for depth")
@@ -141,11 +150,12 @@ class ViewAssessment(Assessment[ViewFrame, View]):
         def find(frame: ViewFrame) -> np.ndarray:
             return predict_depth(engine.run, engine.config, _seen(frame)).metres
 
-        return cls(*told, engine.info["key"], find)
+        return cls(*told, engine.info["key"], lpips, find)
 
     def options(self) -> dict[str, Any]:
         """See `Assessment`."""
-        return {"within": self.within, "depth": self.depth, "instances": self.instances, "key": self.key}
+        told = {"within": self.within, "depth": self.depth, "instances": self.instances, "key": self.key}
+        return told | {"lpips": self.lpips.sha256 if self.lpips else ""}
 
     def inference(self, predict: Predict, config: ModelConfig, dataset: Dataset[Any]) -> Callable[[ViewFrame], View]:
         """See `Assessment`."""
@@ -206,6 +216,7 @@ class ViewAssessment(Assessment[ViewFrame, View]):
                 "IoU": iou,
                 "hit_rate": found.hit_rate,
                 "gap": found.distance,
+                "LPIPS": self.lpips(view.image, frame.target) if self.lpips else math.nan,
                 **errors,
             },
         }
@@ -263,7 +274,7 @@ class ViewAssessment(Assessment[ViewFrame, View]):
         return (
             f"views turned by at most {options['within']:g} degrees from the input, which itself never counts; all "
             "pixels of the images as nodes publish them, RGB in [0, 1]. IoU: of where objects are in the view and "
-            f"where they should be. {of_images(sequence)}"
+            f"where they should be. LPIPS: {_told_lpips(options)}. {of_images(sequence)}"
         )
 
     @staticmethod
@@ -274,11 +285,12 @@ class ViewAssessment(Assessment[ViewFrame, View]):
     @staticmethod
     def sections(entries: Sequence[Mapping[str, Any]], sequence: bool) -> list[str]:
         """See `Assessment`."""
-        head = ("engine", "views", "hit rate", "gap", "depth REL", "depth known", "Δ PSNR to fp32", "Δ SSIM to fp32")
+        head = ("engine", "views", "hit rate", "gap", "LPIPS", "depth REL", "depth known", "Δ PSNR to fp32")
+        head += ("Δ SSIM to fp32",)
         lines, bands = [], []
         for entry in entries:
             summary, scores = entry["summary"], entry["summary"]["metrics"]
-            shares = (figure(scores[name]) for name in ("hit_rate", "gap", "REL", "known"))
+            shares = (figure(scores[name]) for name in ("hit_rate", "gap", "LPIPS", "REL", "known"))
             differences = (apart(entry["difference"], name) for name in ("PSNR", "SSIM"))
             lines.append((entry_name(entry), str(summary["views"]), *shares, *differences))
             for name, band in summary["bands"].items():
@@ -339,6 +351,13 @@ class ViewAssessment(Assessment[ViewFrame, View]):
 
 def _seen(frame: ViewFrame) -> RGBDFrame:
     return RGBDFrame(frame.rgb, None, frame.camera, name=frame.name)
+
+
+def _told_lpips(options: Mapping[str, Any]) -> str:
+    known = options.get("lpips", "")
+    return (
+        f"by the network with the SHA-256 {known[:12]}" if known else "not measured, as no weights were given (--lpips)"
+    )
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[float]]:

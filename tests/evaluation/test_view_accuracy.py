@@ -136,6 +136,18 @@ def test_a_model_for_depth_is_measured_by_the_views_it_makes(tmp_path: Path) -> 
     assert assessment.caption(all_rows[0][0]).startswith("0 deg 0.10 m  PSNR ")
 
 
+def test_lpips_is_measured_where_it_is_given() -> None:
+    def apart(one: np.ndarray, other: np.ndarray) -> float:
+        return float(np.abs(one.astype(float) - other).mean())
+
+    wall = Wall()
+    for given in (None, apart):
+        assessment = ViewAssessment(lpips=given)  # type: ignore[arg-type]
+        row = assessment.measure(Sample(wall[0], true_view(wall[0])), None, wall, true_view)
+        expected = apart(true_view(wall[0]).image, wall[0].target) if given else math.nan
+        assert row["metrics"]["LPIPS"] == pytest.approx(expected, nan_ok=True)
+
+
 def test_a_model_of_views_is_told_what_a_robot_knows() -> None:
     """And its view is stretched to that of the target camera."""
     given: list[Mapping[str, np.ndarray]] = []
@@ -214,7 +226,7 @@ def test_the_report_has_every_figure() -> None:
     }  # fmt: skip
     told, scores = markdown(report), summary["metrics"]
     assert f"| {scores['PSNR']:.2f} ± {summary['ci95']['PSNR']:.2f} |" in told
-    assert f"| m t fp32 | 3 | {scores['hit_rate']:.3f} | {scores['gap']:.3f} | {scores['REL']:.3f} |" in told
+    assert f"| m t fp32 | 3 | {scores['hit_rate']:.3f} | {scores['gap']:.3f} | - | {scores['REL']:.3f} |" in told
     assert "| m t fp32 | 60 to 180 | 1 | 0.00 |" in told and "turned by at most 30 degrees" in told
 
 
