@@ -285,8 +285,8 @@ class ViewAssessment(Assessment[ViewFrame, View]):
     @staticmethod
     def sections(entries: Sequence[Mapping[str, Any]], sequence: bool) -> list[str]:
         """See `Assessment`."""
-        head = ("engine", "views", "hit rate", "gap", "LPIPS", "depth REL", "depth known", "Δ PSNR to fp32")
-        head += ("Δ SSIM to fp32",)
+        told = ("hit rate", "gap", "LPIPS", "depth REL", "depth known", "Δ PSNR to fp32", "Δ SSIM to fp32")
+        head = ("engine", "views", *told)
         lines, bands = [], []
         for entry in entries:
             summary, scores = entry["summary"], entry["summary"]["metrics"]

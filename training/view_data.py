@@ -89,7 +89,8 @@ class KeptScenes(Sequence[Scene]):
     def __getitem__(self, number: int) -> Scene:  # type: ignore[override]
         found = self._kept(f"{number:06d}", lambda: self._render(number))
         images, middle = found["images"], (self.side - 1) / 2
-        camera = Camera(self.side, self.side, *(found["focal"] * self.side).tolist(), middle, middle)
+        fx, fy = (found["focal"] * self.side).tolist()
+        camera = Camera(self.side, self.side, fx, fy, middle, middle)
         told = None
         if self._depth is not None:
             find = self._depth
