@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ STAGES = ("wait", "fuse", "latency", "overrun", "overhead")
 LOSS = 0.2
 SLOWER = 10
 SKEW = 0.05
-SLICE = 0.005
-"""Seconds for which a slowed process runs at a time."""
+SLICE = 0.001
+"""Seconds for which a slowed process runs at a time: short beside what an image takes, which else would often fall into
+one, or have to wait for the next."""
 SETTLE = 1.0
 """Seconds after the last image in which its answer may come, and in which diagnostics do."""
 SKEWED_CLOCK = f"""
@@ -139,27 +141,30 @@ class Camera(Observer):
 
 
 class Throttle:
-    """Lets processes run for a share of the time only, a slice at a time, as if their host were so much slower."""
+    """Lets a process run for a share of the time only, a slice at a time, as if its host were so much slower.
 
-    def __init__(self, processes: Sequence[subprocess.Popen[bytes]], share: float) -> None:
-        self._processes, self._share = processes, share
+    Args:
+        process: asked each time, since one may end and another begin; None: there is none now.
+        share: may be changed at any time; 1 leaves the process alone.
+    """
+
+    def __init__(self, process: Callable[[], subprocess.Popen[bytes] | None], share: float) -> None:
+        self._process, self.share = process, share
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="throttle", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._stopped.wait(SLICE):
-            self._signal(signal.SIGSTOP)
-            self._stopped.wait(SLICE / self._share - SLICE)
-            self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        for process in self._processes:
-            if process.poll() is None:
-                process.send_signal(number)
+            process, share = self._process(), self.share
+            if share == 1 or process is None or process.poll() is not None:
+                continue
+            process.send_signal(signal.SIGSTOP)
+            self._stopped.wait(SLICE / share - SLICE)
+            process.send_signal(signal.SIGCONT)
 
     def end(self) -> None:
-        """Let them run."""
+        """Let it run."""
         self._stopped.set()
         self._thread.join()
 
@@ -173,6 +178,8 @@ class VitBench:
 
     def __init__(self, split: Split, network: Network, out: Path, shown: Sequence[Shown], options: Options) -> None:
         self.split, self._network, self._out, self._shown, self._options = split, network, out, shown, options
+        self._throttles: dict[str, Throttle] = {}
+        """By worker."""
 
     def run(self, scenario: str) -> dict[str, Any]:
         """So many images while something goes wrong in their middle third; in "all" everything does, in turn."""
@@ -216,16 +223,14 @@ class VitBench:
 
     @contextlib.contextmanager
     def _throttled(self, session: Session) -> Iterator[None]:
-        """Each worker's host equally slow, if that is asked for."""
-        share = self._options.share
-        if share == 1:
-            yield
-            return
-        throttles = [Throttle([session.processes[worker.name]], share) for worker in self.split.workers]
+        """Each worker's host slow if that is asked for, all equally; `slow` makes one slower."""
+        for worker in self.split.workers:
+            process = partial(session.processes.get, worker.name)
+            self._throttles[worker.name] = Throttle(process, self._options.share)
         try:
             yield
         finally:
-            for throttle in throttles:
+            for throttle in self._throttles.values():
                 throttle.end()
 
     def _measure(self, session: Session, scenario: str) -> dict[str, Any]:
@@ -258,8 +263,7 @@ class VitBench:
 
     def _fault(self, session: Session, name: str) -> tuple[Callable[[], None], Callable[[], None]]:
         """What begins it and what ends it."""
-        first = self.split.workers[0]
-        slowed: list[Throttle] = []
+        first, share = self.split.workers[0], self._options.share
 
         def kill(process: str) -> None:
             session.processes.pop(process).kill()
@@ -268,14 +272,14 @@ class VitBench:
             kill(FUSION)
             self._start_fusion(session)
 
-        def slow() -> None:
-            slowed.append(Throttle([session.processes[first.name]], 1 / SLOWER))
+        def slow(times: float) -> None:
+            self._throttles[first.name].share = share / times
 
         return {
             "restart": (restart, lambda: None),
             "cut": (lambda: self._network.cut(first.device), lambda: self._network.mend(first.device)),
             "loss": (lambda: self._network.lose(LOSS), lambda: self._network.lose(0)),
-            "slow": (slow, lambda: slowed[0].end()),
+            "slow": (lambda: slow(SLOWER), lambda: slow(1)),
             "kill": (lambda: kill(first.name), lambda: self._start_worker(session, first)),
         }[name]
 

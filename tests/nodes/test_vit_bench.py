@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from splitting import LABELS, build_split
 
 from perception.evaluation.class_folder import ClassFolder
 from perception.nodes.network import DISCOVERY, obstacle
-from perception.nodes.vit_bench import SCENARIOS, images
+from perception.nodes.vit_bench import SCENARIOS, Throttle, images
 from perception.tasks.vit_split import Split
 
 needs_hosts = pytest.mark.skipif(bool(obstacle()), reason=obstacle())
@@ -48,6 +49,39 @@ def bench(split: Split, tmp_path: Path) -> Bench:
         return dict(report["scenarios"][scenario])
 
     return bench
+
+
+def test_a_process_is_slowed_as_long_as_that_is_wanted_and_so_is_what_follows_it() -> None:
+    def begin() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", "while True: pass"])
+
+    def states(seconds: float = 0.5) -> set[str]:
+        """Stopped (T) or not."""
+        end, seen = time.monotonic() + seconds, set()
+        while time.monotonic() < end:
+            seen.add(Path(f"/proc/{processes['worker'].pid}/stat").read_text().rpartition(") ")[2][0])
+            time.sleep(0.002)
+        return {state == "T" for state in seen}
+
+    processes = {"worker": begin()}
+    throttle = Throttle(lambda: processes.get("worker"), 1.0)
+    try:
+        assert states() == {False}
+        throttle.share = 0.2
+        assert states() == {False, True}
+        for share, expected in ((0.2, {False, True}), (1.0, {False})):
+            throttle.share = share
+            killed = processes.pop("worker")
+            killed.kill()
+            killed.wait()
+            processes["worker"] = begin()
+            time.sleep(0.1)
+            assert states() == expected
+    finally:
+        throttle.end()
+        for process in processes.values():
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="module")
