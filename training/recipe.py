@@ -94,7 +94,7 @@ class Recipe:
     @property
     def identity(self) -> str:
         """What tells two runs apart, as JSON."""
-        return json.dumps(_told(self), sort_keys=True)
+        return json.dumps(told(self), sort_keys=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +113,11 @@ class SizedRecipe(Recipe):
         return height, width
 
 
-def _told(value: Any) -> Any:
+def told(value: Any) -> Any:
     """A value without its fields at their defaults: a new field does not end the runs of old recipes."""
     if isinstance(value, tuple):
-        return [_told(item) for item in value]
+        return [told(item) for item in value]
     if not dataclasses.is_dataclass(value):
         return value
     fields = {field.name: (getattr(value, field.name), field.default) for field in dataclasses.fields(value)}
-    return {name: _told(held) for name, (held, default) in fields.items() if held != default}
+    return {name: told(held) for name, (held, default) in fields.items() if held != default}

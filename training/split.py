@@ -50,7 +50,7 @@ from perception.training.placement import (
     partition,
     place,
 )
-from perception.training.recipe import Source, Stage
+from perception.training.recipe import Source, Stage, told
 from perception.training.slicing import choose_units, importance, slice_state, unit_counts
 from perception.training.split_report import write_report
 from perception.training.train import torch_predict, train, write_entry
@@ -193,9 +193,11 @@ def split(
 
 def _bind(path: Path, settings: SplitSettings, whole: Whole, placed: list[Placed]) -> None:
     """Write down what the work belongs to, or refuse to go on with that of something else."""
+    # However networks and data are named, they are these.
+    plain = dataclasses.replace(settings, model="", teacher="", data=str(Path(settings.data).resolve()))
     text = json.dumps(
         {
-            "settings": dataclasses.asdict(settings),
+            "settings": told(plain),
             "weights": whole.config.weights_sha256,
             "teacher": model_config(settings.teacher or settings.model).weights_sha256,
             "workers": [{"classes": part.classes, "heads": part.heads} for part in placed],

@@ -139,6 +139,8 @@ def test_an_interrupted_split_goes_on_and_gives_the_same(
     monkeypatch.undo()
     assert split(settings(home), FLEET, out, say=lambda line: None).hash == read_split(made).hash
     assert split(settings(home), FLEET, made, say=lambda line: None).hash == read_split(made).hash, "nothing is left"
+    spelled = settings(home, data=str(home / "out/../shapes"), model=str(home / "out/../whole/vit_tiny.safetensors"))
+    assert split(spelled, FLEET, made, say=lambda line: None).hash == read_split(made).hash, "the same, named otherwise"
     with pytest.raises(ValueError, match="holds the work of another split; choose another --out or remove it"):
         split(settings(home, rate=0.1), FLEET, out, say=lambda line: None)
 
