@@ -71,9 +71,8 @@ class Gathering(Generic[Item]):
         self._newest = [0] * workers
         """Stamp of which each worker spoke last."""
         self._behind: dict[int, int] = {}
-        """The same of those that have not spoken since the clock was set back; what they sent before may still come."""
-        self._anew = 0
-        """The first stamp since then."""
+        """The same of those that have not spoken since the clock was set back: what they sent before may still come."""
+        self._behind_until = 0.0
         self._closed, self._closed_until = 0, 0.0
         """Stamp of the last image that was answered, and until when it tells what is late."""
 
@@ -84,9 +83,9 @@ class Gathering(Generic[Item]):
     def add(self, worker: int, stamp: int, item: Item, now: float, deadline: float) -> Arrival:
         """What a worker says of an image. An image that it opens is due `deadline` seconds later."""
         if stamp < self._newest[worker] - OLD_SECONDS * 1e9:
-            self._begin_anew(worker, stamp)
+            self._begin_anew(worker, stamp, now)
         if (last := self._behind.get(worker)) is not None:
-            if abs(stamp - last) < abs(stamp - self._anew):
+            if stamp >= last and now <= self._behind_until:
                 return Arrival.LATE
             del self._behind[worker]
         if now > self._closed_until:
@@ -106,10 +105,11 @@ class Gathering(Generic[Item]):
         gathered.items[worker], gathered.arrivals[worker] = item, now
         return arrival
 
-    def _begin_anew(self, worker: int, stamp: int) -> None:
+    def _begin_anew(self, worker: int, stamp: int, now: float) -> None:
         limit = stamp + OLD_SECONDS * 1e9
         self._behind = {other: last for other, last in enumerate(self._newest) if other != worker and last > limit}
-        self._anew, self._closed, self._newest = stamp, 0, [0] * self._workers
+        self._behind_until = now + LATE_SECONDS
+        self._closed, self._newest = 0, [0] * self._workers
         self._past, self._open = self._past + self._open, []
 
     def take(self, now: float) -> list[Gathered[Item]]:

@@ -137,6 +137,18 @@ def test_what_is_on_its_way_when_the_clock_goes_back_is_late(images: Images) -> 
     assert images.take() == [(110, [])]
 
 
+def test_who_speaks_long_after_the_clock_went_back_is_heard(images: Images) -> None:
+    for worker in range(3):
+        images.add(worker, 5000)
+    assert images.add(0, 10) == OPENED
+    assert images.take() == [(5000, [])]
+    images.now += LATE_SECONDS + 1
+    assert images.take() == [(10, [1, 2])]
+    assert [images.add(worker, 9000) for worker in (0, 1)] == [OPENED, JOINED], "past where the clock was before"
+    assert images.add(2, 9000) == JOINED
+    assert images.take() == [(9000, [])]
+
+
 def test_a_worker_that_is_seconds_behind_does_not_set_the_clock_back(images: Images) -> None:
     for stamp in range(0, 5000, 40):
         images.now += 0.04
