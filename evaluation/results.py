@@ -72,11 +72,18 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def half_interval(values: np.ndarray) -> float:
-    """1.96 standard errors of the mean; NaN where a value is not finite."""
-    if not np.isfinite(values).all():
+def half_interval(values: np.ndarray, groups: Sequence[str] | None = None) -> float:
+    """1.96 standard errors of the mean; NaN where a value is not finite, or all are of one group.
+
+    Args:
+        groups: of each value the name of its group; values of one hang together (Liang and Zeger, 1986). None: each is
+            independent of all others.
+    """
+    places = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    if not np.isfinite(values).all() or (groups is not None and not places.any()):
         return float("nan")
-    return float(1.96 * np.std(values, ddof=min(1, len(values) - 1)) / np.sqrt(len(values)))
+    sums = np.bincount(places, values - values.mean())
+    return float(1.96 * np.sqrt(len(sums) / max(1, len(sums) - 1) * np.square(sums).sum()) / len(values))
 
 
 def draw_images(images: int, times: int = DRAWS, seed: int = 0) -> np.ndarray:
@@ -117,16 +124,22 @@ def image_means(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def image_differences(rows: Sequence[Row], reference: Sequence[Row], names: Sequence[str]) -> dict[str, float]:
+def image_differences(
+    rows: Sequence[Row], reference: Sequence[Row], names: Sequence[str], group: str = ""
+) -> dict[str, float]:
     """Mean of these metrics minus the reference's, over the rows that both have, and `..._ci95`, half its interval.
 
     Differences image by image vary far less than the images do, so that small ones show.
+
+    Args:
+        group: what rows have that names their group, see `half_interval`; empty: nothing.
     """
     both = measured_by_both(rows, reference)
+    groups = [row[group] for row in both[0]] if group else None
     found = {}
     for name in names:
         mine, theirs = (np.array([row["metrics"][name] for row in side]) for side in both)
         values = mine - theirs
         found[name] = float(values.mean()) if len(values) else float("nan")
-        found[f"{name}_ci95"] = half_interval(values) if len(values) else float("nan")
+        found[f"{name}_ci95"] = half_interval(values, groups) if len(values) else float("nan")
     return found

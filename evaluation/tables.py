@@ -19,8 +19,9 @@ def entry_name(entry: Mapping[str, Any]) -> str:
 
 
 def interval(summary: Mapping[str, Any], name: str, digits: int = 3) -> str:
-    """A metric, and half its 95 % interval."""
-    return f"{summary['metrics'][name]:.{digits}f} ± {summary['ci95'][name]:.{digits}f}"
+    """A metric, and half its 95 % interval, where that is known."""
+    value, half = f"{summary['metrics'][name]:.{digits}f}", summary["ci95"][name]
+    return value if math.isnan(half) else f"{value} ± {half:.{digits}f}"
 
 
 def of_images(sequence: bool) -> str:

@@ -8,6 +8,7 @@ know: nothing, the depth that a model finds, or that of a sensor.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -194,7 +195,8 @@ class ViewAssessment(Assessment[ViewFrame, View]):
         dataset: Dataset[Any],
         infer: Callable[[ViewFrame], View],
     ) -> Row:
-        """`angle` in degrees and `distance` in metres from the input; metrics: NaN where what they need is unknown.
+        """`angle` in degrees and `distance` in metres from the input; `input`, which tells views of one from others;
+        metrics: NaN where what they need is unknown.
 
         Raises:
             ValueError: the view is of another size than the true one.
@@ -210,6 +212,7 @@ class ViewAssessment(Assessment[ViewFrame, View]):
         return {
             "angle": angle_of(frame.pose),
             "distance": distance_of(frame.pose),
+            "input": hashlib.sha256(frame.rgb.tobytes()).hexdigest()[:12],
             "metrics": {
                 "PSNR": psnr(view.image, frame.target),
                 "SSIM": ssim(view.image, frame.target),
@@ -239,7 +242,9 @@ class ViewAssessment(Assessment[ViewFrame, View]):
         columns = _columns(counted)
         return {
             "metrics": {name: mean(values) for name, values in columns.items()},
-            "ci95": {name: _half_interval(values) for name, values in columns.items()},
+            "ci95": {
+                name: _half_interval(values, [row["input"] for row in counted]) for name, values in columns.items()
+            },
             "views": len(counted),
             "bands": bands,
         }
@@ -250,7 +255,7 @@ class ViewAssessment(Assessment[ViewFrame, View]):
     def difference(self, rows: Sequence[Row], reference: Sequence[Row]) -> dict[str, float]:
         """Of PSNR and SSIM, of the views that count."""
         mine, theirs = (self._counted(side) for side in measured_by_both(rows, reference))
-        return image_differences(mine, theirs, ("PSNR", "SSIM"))
+        return image_differences(mine, theirs, ("PSNR", "SSIM"), "input")
 
     def score(
         self, predict: Predict, config: ModelConfig, dataset: Dataset[Any], frames: Iterable[ViewFrame]
@@ -274,7 +279,8 @@ class ViewAssessment(Assessment[ViewFrame, View]):
         return (
             f"views turned by at most {options['within']:g} degrees from the input, which itself never counts; all "
             "pixels of the images as nodes publish them, RGB in [0, 1]. IoU: of where objects are in the view and "
-            f"where they should be. LPIPS: {_told_lpips(options)}. {of_images(sequence)}"
+            f"where they should be. LPIPS: {_told_lpips(options)}. {of_images(sequence)} Views of one input count as "
+            "one there."
         )
 
     @staticmethod
@@ -364,10 +370,10 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[float]]:
     return {name: [row["metrics"][name] for row in rows] for name in rows[0]["metrics"]}
 
 
-def _half_interval(values: Sequence[float]) -> float:
-    """See `half_interval`; of those that are finite, NaN where none is."""
-    finite = np.array([value for value in values if math.isfinite(value)])
-    return half_interval(finite) if len(finite) else math.nan
+def _half_interval(values: Sequence[float], inputs: Sequence[str]) -> float:
+    """See `half_interval`; of those that are finite, NaN where none is. Views of one input hang together."""
+    known = np.isfinite(values)
+    return half_interval(np.array(values)[known], np.array(inputs)[known].tolist()) if known.any() else math.nan
 
 
 ASSESSMENT = ViewAssessment

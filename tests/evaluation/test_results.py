@@ -80,6 +80,19 @@ def test_intervals() -> None:
     assert half_interval(np.array([0.5])) == 0 and math.isnan(half_interval(np.array([1, np.inf])))
 
 
+def test_values_of_a_group_hang_together() -> None:
+    values = np.array([1.0, 2.0, 4.0, 5.0, 5.0, 7.0])
+    plain = 1.96 * values.std(ddof=1) / np.sqrt(6)
+    assert half_interval(values) == pytest.approx(plain) == half_interval(values, list("abcdef"))
+    pairs = list("aabbcc")
+    means = values.reshape(3, 2).mean(axis=1)
+    assert half_interval(values, pairs) == pytest.approx(1.96 * means.std(ddof=1) / np.sqrt(3)), "of equal size"
+    assert half_interval(np.repeat(means, 20), np.repeat(list("abc"), 20).tolist()) == pytest.approx(
+        1.96 * means.std(ddof=1) / np.sqrt(3)
+    ), "repeating tells nothing"
+    assert math.isnan(half_interval(values, list("aaaaaa")))
+
+
 def test_differences_are_taken_sample_by_sample() -> None:
     broken = {"index": 1, "name": "1", "error": "torn"}
     found = DepthAssessment().difference([row(0, 0.5), row(1, 0.0), row(2, 0.8)], [row(0, 0.6), broken, row(2, 0.9)])
