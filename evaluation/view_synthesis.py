@@ -239,12 +239,10 @@ class ViewAssessment(Assessment[ViewFrame, View]):
                 bands[f"{low:g} to {high:g}"] = known | {
                     name: mean(values) for name, values in _columns(between).items()
                 }
-        columns = _columns(counted)
+        columns, inputs = _columns(counted), [row["input"] for row in counted]
         return {
             "metrics": {name: mean(values) for name, values in columns.items()},
-            "ci95": {
-                name: _half_interval(values, [row["input"] for row in counted]) for name, values in columns.items()
-            },
+            "ci95": {name: _half_interval(values, inputs) for name, values in columns.items()},
             "views": len(counted),
             "bands": bands,
         }

@@ -55,12 +55,11 @@ def predicted_accuracy(split: Split, counts: Mapping[str, int]) -> float | None:
         of = [(said.get(f"accuracy_without_{name}", one), count) for name, count in missing.items()]
         one = sum(value * count for value, count in of) / sum(missing.values())
     found = {1: one, 2: said.get("accuracy_two_missing", 2 * one - said["accuracy"])}
-    right = 0.0
+    right = published * said["accuracy"]
     for count in range(1, len(split.workers)):
         value = found.get(count, said.get(f"accuracy_{count}_missing", found[2]))
-        right += counts[f"without_{count}"] * value
-    full = published - sum(counts[f"without_{count}"] for count in range(1, len(split.workers)))
-    return round((right + full * said["accuracy"]) / published, 4)
+        right += counts[f"without_{count}"] * (value - said["accuracy"])
+    return round(right / published, 4)
 
 
 def speed_ups(first: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, float]:

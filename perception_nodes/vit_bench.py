@@ -51,6 +51,8 @@ SKEW = 0.05
 SLICE = 0.001
 """Seconds for which a slowed process runs at a time: short beside what an image takes, which else would often fall into
 one, or have to wait for the next."""
+UNHURRIED = 0.05
+"""Seconds after which a process that is let alone is looked after: more often would disturb what is measured."""
 SETTLE = 1.0
 """Seconds after the last image in which its answer may come, and in which diagnostics do."""
 SKEWED_CLOCK = f"""
@@ -155,7 +157,7 @@ class Throttle:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stopped.wait(SLICE):
+        while not self._stopped.wait(SLICE if self.share < 1 else UNHURRIED):
             process, share = self._process(), self.share
             if share == 1 or process is None or process.poll() is not None:
                 continue
