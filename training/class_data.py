@@ -32,6 +32,8 @@ class ClassAugmentation:
     """Largest relative change of brightness, contrast and saturation; gamma and white balance change by half of it."""
     hue: float = 0.0
     """Largest turn of colours around the axis of greys, in turns."""
+    jpeg: float = 0.0
+    """Share of images that are compressed as JPEG first, which much of what cameras and data sets hold has been."""
     erase: float = 0.0
     """Share of images of which a rectangle becomes grey (Zhong et al., AAAI 2020)."""
     mixup: float = 0.0
@@ -40,7 +42,7 @@ class ClassAugmentation:
     """Share of images over which a rectangle of another is laid (Yun et al., ICCV 2019)."""
 
     def __post_init__(self) -> None:
-        for name in ("shift", "color", "erase", "mixup", "cutmix"):
+        for name in ("shift", "color", "jpeg", "erase", "mixup", "cutmix"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share and must lie between 0 and 1")
         if self.mixup + self.cutmix > 1:
@@ -52,6 +54,8 @@ class ClassAugmentation:
             )
 
 
+JPEG_QUALITIES = (50, 96)
+"""Of images that are compressed: from the first to below the second."""
 STILL = ClassAugmentation(shift=0.0, color=0.0)
 """The image as it is."""
 
@@ -63,6 +67,8 @@ def augment(
     mirrored if it is to be."""
     if image.shape[0] > size[0] or image.shape[1] > size[1]:
         image = resize(image, size, "area")
+    if amount.jpeg and rng.random() < amount.jpeg:
+        image = _compressed(image, int(rng.integers(*JPEG_QUALITIES)))
     height, width = image.shape[:2]
     zoom = amount.zoom ** rng.uniform(-1, 1)
     angle = np.deg2rad(amount.turn) * rng.uniform(-1, 1)
@@ -79,6 +85,12 @@ def augment(
     if rng.random() < amount.erase:
         image[_rectangle(size, rng.uniform(0.02, 0.25), rng)] = GREY
     return image
+
+
+def _compressed(image: np.ndarray, quality: int) -> np.ndarray:
+    """What JPEG leaves of an image, uint8 (H, W, 3)."""
+    code = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.cvtColor(cv2.imdecode(code, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
 
 
 def _rectangle(size: tuple[int, int], area: float, rng: np.random.Generator) -> tuple[slice, slice]:
