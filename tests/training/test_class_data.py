@@ -88,6 +88,18 @@ def test_an_erased_rectangle_is_grey() -> None:
     assert min(shares) > 0 and 0.1 < max(shares) < 0.45 and all(set(np.unique(one)) <= {0, 128} for one in erased)
 
 
+def test_a_share_of_images_has_been_jpeg() -> None:
+    """Colours and brightness stay where they are: a picture in red stays red."""
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8) // (1, 4, 8)
+    image = cv2.GaussianBlur(image.astype(np.uint8), (5, 5), 1)
+    amount = ClassAugmentation(shift=0, color=0, jpeg=0.5)
+    seen = [augment(image, (32, 32), amount, np.random.default_rng(i), mirror=False) for i in range(40)]
+    changes = [np.abs(one.astype(float) - image) for one in seen]
+    assert 10 < sum(change.any() for change in changes) < 30
+    assert all(change.mean() < 8 and (not change.any() or change.mean() > 0.5) for change in changes)
+    assert np.abs(np.mean(seen, axis=(0, 1, 2)) - image.mean((0, 1))).max() < 2
+
+
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_a_mixed_image_says_its_shares(kind: str) -> None:
     mixture = ClassMixture([every([0, 1, 2] * 4, [0, 1, 2])], [1.0], 3)
