@@ -21,12 +21,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from perception.models.layers import convolution, initialize, separable
+from perception.models.layers import convolution
 from perception.models.registry import find_encoder, register_model
+from perception.models.skip_decoder import START_METRES, SkipDecoder
 from perception.tasks.config import ModelConfig, Output
-
-START_METRES = 2.7
-"""What an untrained network says everywhere: a room. The published form's last ReLU thereby starts out open."""
 
 
 class Widths(TypedDict):
@@ -57,7 +55,7 @@ class LogHead(nn.Sequential):
         return super().forward(x).exp()
 
 
-class FastDepth(nn.Module):
+class FastDepth(SkipDecoder):
     """The network.
 
     Args:
@@ -70,21 +68,8 @@ class FastDepth(nn.Module):
     """
 
     def __init__(self, encoder: nn.Module, decoder: Sequence[int], lateral: bool) -> None:
-        super().__init__()
+        super().__init__(encoder.channels, decoder, lateral)  # type: ignore[arg-type]
         self.encoder = encoder
-        *shallow, deepest = encoder.channels  # type: ignore[union-attr, misc]
-        self.decoder = nn.ModuleList(
-            separable(inputs, outputs, 5, nn.ReLU)
-            for inputs, outputs in zip((deepest, *decoder), decoder, strict=False)
-        )
-        self.laterals = nn.ModuleList()
-        """What the encoder's features of stride 16, 8, 4 and 2 pass before they are added; the published form has none
-        of stride 16."""
-        for features, outputs in zip(reversed(shallow), decoder, strict=False):
-            self.laterals.append(convolution(features, outputs, 1, None) if lateral else nn.Identity())
-        self.lateral = lateral
-        initialize(self.decoder)
-        initialize(self.laterals)
         self.head = LogHead(decoder[-1]) if lateral else MetresHead(decoder[-1])
         self._start_head()
 
@@ -103,12 +88,7 @@ class FastDepth(nn.Module):
         return Widths(encoder=self.encoder.widths, decoder=decoder)  # type: ignore[typeddict-item]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        *shallow, x = self.encoder(x)
-        for scale, (block, lateral) in enumerate(zip(self.decoder, self.laterals, strict=False)):
-            x = F.interpolate(block(x), scale_factor=2.0, mode="nearest")
-            if self.lateral or scale > 0:
-                x = x + lateral(shallow[-1 - scale])
-        return self.head(self.decoder[-1](x))
+        return self.head(self.decode(self.encoder(x)))
 
 
 def _register(

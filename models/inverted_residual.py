@@ -93,6 +93,12 @@ class InvertedResidualEncoder(nn.Module):
         self.features = nn.ModuleList(layers)
         initialize(self)
 
+    def shallow(self, levels: int) -> InvertedResidualEncoder:
+        """This network without what comes behind its first so many features."""
+        del self.taps[levels:]
+        del self.features[self.taps[-1] + 1 :]
+        return self
+
     @property
     def widths(self) -> Widths:
         """What makes a network of the same widths."""

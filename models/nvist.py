@@ -2,7 +2,8 @@
 
 Two parts, which become engines of their own. `field`: patches of the image become tokens, out of which a decoder, told
 about the camera, makes a field of three planes and three lines around the scene. `view`: rays of any camera are
-rendered through the field. Poses are relative to the input camera; there is no other frame.
+rendered through the field. The compact one's tokens come from convolutions, which also say where the surface is that
+the image shows. Poses are relative to the input camera; there is no other frame.
 
 Of MOVIS (Lu et al., CVPR 2025) two options are taken over: depth and instances of the input as further inputs that mean
 nothing at the start, and a mask of the objects as a further output.
@@ -11,6 +12,7 @@ nothing at the start, and a mask of the objects as a further output.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,10 +22,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from perception.models.field import Decoder, Encoder
 from perception.models.layers import IMAGENET_MEAN, IMAGENET_STD
-from perception.models.registry import register_model
+from perception.models.registry import find_encoder, register_model
 from perception.models.rendering import (
-    FREQUENCIES,
     BoxSpace,
     Canvas,
     Drawing,
@@ -32,10 +34,10 @@ from perception.models.rendering import (
     Renderer,
     Size,
     ViewSpace,
-    encode,
     project,
 )
-from perception.models.vit import EXPANSION, HEAD, Block
+from perception.models.surface import COARSEST, STRIDE, ConvolutionalPatches, SurfaceHead, held_back
+from perception.models.vit import HEAD
 from perception.tasks.config import Input, ModelConfig, Output, Part
 
 FEATURES = 8
@@ -44,130 +46,6 @@ NEAREST = 0.1
 """Metres; what is nearer is taken to be there."""
 INSTANCES = 8.0
 """Number of objects that is 1 to the network."""
-
-
-class Encoder(nn.Module):
-    """A vision transformer's tokens, the class's first, as a masked autoencoder leaves them: before the last norm.
-
-    Args:
-        structures: channels beside the image; their weights start at zero.
-
-    Shapes: (N, 3, *size), normalised, and (N, structures, *size), to (N, 1 + tokens, 64 heads).
-    """
-
-    def __init__(self, size: Size, patch: int, heads: int, depth: int, structures: int) -> None:
-        super().__init__()
-        width = heads * HEAD
-        self.tokens = (size[0] // patch) * (size[1] // patch)
-        self.embed = nn.Conv2d(3, width, patch, patch)
-        self.structure = nn.Conv2d(structures, width, patch, patch, bias=False) if structures else None
-        self.token = nn.Parameter(torch.zeros(1, 1, width))
-        self.places = nn.Parameter(torch.zeros(1, 1 + self.tokens, width))
-        self.blocks = nn.Sequential(*(Block(width, heads, 0.0) for _ in range(depth)))
-        self.unused_norm = nn.LayerNorm(width, 1e-6)
-        """Checkpoints of masked autoencoders, and the published number of parameters, have it."""
-
-    def forward(self, x: torch.Tensor, structure: torch.Tensor | None = None) -> torch.Tensor:
-        x = self.embed(x)
-        if self.structure is not None and structure is not None:
-            x = x + self.structure(structure)
-        x = x.flatten(2).transpose(1, 2)
-        return self.blocks(torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.places)
-
-
-class AdaptiveBlock(nn.Module):
-    """Attention to other tokens or among its own, then two layers, each behind a norm that the camera shifts and
-    scales, and gated by it (AdaLN; Peebles and Xie, ICCV 2023).
-
-    Shapes: x (N, L, width), the camera's c (N, 1, width) and, for attention to others, those (N, M, width), to the
-    shape of x.
-    """
-
-    def __init__(self, width: int, heads: int, crosses: bool) -> None:
-        super().__init__()
-        self.heads, self.crosses = heads, crosses
-        self.modulate = nn.Linear(width, 6 * width)
-        self.norm_1 = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
-        self.norm_2 = nn.LayerNorm(width, 1e-6, elementwise_affine=False)
-        self.q, self.k, self.v, self.mix = (nn.Linear(width, width) for _ in range(4))
-        self.widen = nn.Linear(width, EXPANSION * width)
-        self.narrow = nn.Linear(EXPANSION * width, width)
-        if crosses:
-            self.norm_k, self.norm_v = nn.LayerNorm(width, 1e-6), nn.LayerNorm(width, 1e-6)
-        else:  # every published block has them
-            self.unused_norm_k, self.unused_norm_v = nn.LayerNorm(width, 1e-6), nn.LayerNorm(width, 1e-6)
-
-    def forward(self, x: torch.Tensor, c: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulate(F.silu(c)).chunk(6, 2)
-        own = self.norm_1(x) * (1 + scale_1) + shift_1
-        k, v = (self.norm_k(others), self.norm_v(others)) if self.crosses else (own, own)
-        x = x + gate_1 * self.attend(own, k, v)
-        own = self.norm_2(x) * (1 + scale_2) + shift_2
-        return x + gate_2 * self.narrow(F.gelu(self.widen(own)))
-
-    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Of queries (N, L, width) to keys and values (N, M, width)."""
-        parts = ((self.q, q), (self.k, k), (self.v, v))
-        q, k, v = (layer(x).unflatten(2, (self.heads, HEAD)).transpose(1, 2) for layer, x in parts)
-        seen = ((q * HEAD**-0.5) @ k.transpose(2, 3)).softmax(3) @ v
-        return self.mix(seen.transpose(1, 2).flatten(2))
-
-
-def waves(width: int, rows: int, columns: int) -> torch.Tensor:
-    """Sines and cosines of places in a grid, (rows x columns, width): a quarter of the channels each."""
-    speeds = 10000 ** -(torch.arange(width // 4) / (width // 4))
-    grid = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    turns = [places.reshape(-1, 1) * speeds for places in grid]
-    return torch.cat([wave(turn) for turn in turns[::-1] for wave in (torch.sin, torch.cos)], 1)
-
-
-class Decoder(nn.Module):
-    """Learned tokens of a field's pieces, which ask the image's tokens and one another in turn.
-
-    Args:
-        seen: tokens of the image.
-        grid, piece: pieces along a plane's side, and pixels along a piece's.
-        channels: of planes and lines.
-
-    Shapes: (N, 1 + seen, 64 heads) and the camera's [distance, focal / height] (N, 2) to planes (N, 3, channels, P, P)
-    and lines (N, 3, channels, P, 1), P being grid x piece.
-    """
-
-    def __init__(self, heads: int, depth: int, seen: int, grid: int, piece: int, channels: int) -> None:
-        super().__init__()
-        width = heads * HEAD
-        self.grid, self.piece = grid, piece
-        self.token = nn.Parameter(torch.zeros(1, 1, width))
-        places = waves(width, 3 * grid, grid + 1).unflatten(0, (3 * grid, grid + 1))  # lines are a column more
-        fixed = torch.cat([torch.zeros(1, width), places[:, :grid].flatten(0, 1), places[:, grid]])
-        self.fixed_places = nn.Parameter(fixed[None], requires_grad=False)
-        self.places = nn.Parameter(torch.zeros(1, seen, width))
-        self.camera = nn.Sequential(nn.Linear(2 * (1 + 2 * FREQUENCIES), width), nn.ReLU(), nn.Linear(width, width))
-        self.blocks = nn.ModuleList(AdaptiveBlock(width, heads, place % 2 == 0) for place in range(depth))
-        self.plane_norm, self.line_norm = nn.LayerNorm(width, 1e-6), nn.LayerNorm(width, 1e-6)
-        self.to_planes = nn.ModuleList(nn.Linear(width, piece * piece * channels) for _ in range(3))
-        self.to_lines = nn.ModuleList(nn.Linear(width, piece * channels) for _ in range(3))
-
-    def forward(self, seen: torch.Tensor, camera: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        tokens = self.token.expand(len(seen), self.fixed_places.shape[1] - 1, -1)
-        x = torch.cat([seen[:, :1], tokens], 1) + self.fixed_places
-        others = seen[:, 1:] + self.places
-        c = self.camera(encode(camera))[:, None]
-        for block in self.blocks:
-            x = block(x, c, others)
-        count = self.grid * self.grid
-        planes, lines = F.gelu(self.plane_norm(x[:, 1 : 1 + 3 * count])), F.gelu(self.line_norm(x[:, 1 + 3 * count :]))
-        return (
-            torch.stack([self.lay(layer(x)) for layer, x in zip(self.to_planes, planes.chunk(3, 1), strict=True)], 1),
-            torch.stack([self.lay(layer(x)) for layer, x in zip(self.to_lines, lines.chunk(3, 1), strict=True)], 1),
-        )
-
-    def lay(self, x: torch.Tensor) -> torch.Tensor:
-        """Pieces (N, pieces, values) side by side: (N, channels, P, P), or (N, channels, P, 1)."""
-        g, p = self.grid, self.piece
-        columns, wide = (g, p) if x.shape[1] > g else (1, 1)
-        x = x.reshape(len(x), g, columns, p, wide, -1).permute(0, 5, 1, 3, 2, 4)
-        return x.reshape(len(x), -1, g * p, columns * wide)
 
 
 @dataclass(frozen=True)
@@ -203,6 +81,10 @@ class Shape:
     """Pixels of a view, along each axis, that a ray is cast for."""
     refines: bool = False
     """Whether the rendered view gets its details from the input's pixels; see `Refiner`."""
+    convolutions: str = ""
+    """The encoder whose features become the tokens of the patches; empty: a layer that sees each patch by itself."""
+    surface: bool = False
+    """Whether a field comes with the surface that the input shows; see `SurfaceHead`."""
     depth: bool = False
     instances: bool = False
     """Whether the field is made with the input's depth and objects too."""
@@ -213,6 +95,14 @@ class Shape:
     def structures(self) -> list[str]:
         """Names of the inputs that MOVIS adds."""
         return [name for name, taken in (("seen_depth", self.depth), ("instances", self.instances)) if taken]
+
+    @property
+    def normalization(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation that images are to have."""
+        if not self.convolutions:
+            return IMAGENET_MEAN, IMAGENET_STD
+        encoder = find_encoder(self.convolutions)
+        return encoder.mean, encoder.std
 
     def space(self) -> BoxSpace | ViewSpace:
         """Where the field is."""
@@ -226,24 +116,33 @@ class NViST(nn.Module):
 
     Args:
         size: (height, width) of image and view, multiples of the shape's `patch` and `stride`.
+
+    Raises:
+        ValueError: a surface without convolutions that could tell where it is, or in a space that is no camera's.
     """
 
     def __init__(self, size: Size, shape: Shape) -> None:
         super().__init__()
         self.size, self.shape = size, shape
-        self.encoder = Encoder(size, shape.patch, shape.heads, shape.encoder_depth, len(shape.structures))
+        structures = len(shape.structures)
+        self.encoder = Encoder(size, shape.patch, shape.heads, shape.encoder_depth, structures, shape.convolutions)
         channels = shape.density + shape.color
         self.decoder = Decoder(shape.heads, shape.decoder_depth, self.encoder.tokens, shape.grid, shape.piece, channels)
         values = 3 + shape.mask + (FEATURES if shape.refines else 0)
         activation = nn.ReLU if shape.relu else nn.GELU
         channels_of = shape.density, shape.color, shape.width, values
         self.renderer = Renderer(shape.space(), *channels_of, activation, shape.looks)
+        self.surface: SurfaceHead | None = None
+        if shape.surface:
+            if not isinstance(self.encoder.embed, ConvolutionalPatches) or not shape.margin:
+                raise ValueError("surface needs `convolutions`, which tell it, and a `margin`: the space of a camera")
+            self.surface = SurfaceHead(shape.heads * HEAD, self.encoder.embed.channels[:2], structures)
         self.canvas = Canvas(size, shape.stride)
         self.refiner = Refiner(values) if shape.refines else None
         self.mean: torch.Tensor
         self.std: torch.Tensor
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
+        for name, share in zip(("mean", "std"), shape.normalization, strict=True):
+            self.register_buffer(name, torch.tensor(share).reshape(1, 3, 1, 1), persistent=False)
         self._start()
 
     def _start(self) -> None:
@@ -260,7 +159,7 @@ class NViST(nn.Module):
                 nn.init.zeros_(parameter)
 
     def field(self, x: torch.Tensor, camera: torch.Tensor, *structures: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Planes and lines of an image.
+        """Planes and lines of an image, and the surface that it shows, if there is one.
 
         Args:
             x: (N, 3, H, W), normalised.
@@ -274,18 +173,30 @@ class NViST(nn.Module):
             told[0] = (told[0] > 0).to(x) / told[0].clamp(min=NEAREST)
         if self.shape.instances:
             told[-1] = told[-1] / INSTANCES
-        seen = self.encoder(x, torch.cat(told, 1) if told else None)
-        return self.decoder(seen, torch.cat([camera[:, 4:], camera[:, 1:2]], 1))
+        structure = torch.cat(told, 1) if told else None
+        seen, shallow = self.encoder(x, structure)
+        field: tuple[torch.Tensor, ...] = self.decoder(seen, torch.cat([camera[:, 4:], camera[:, 1:2]], 1))
+        if self.surface is not None:
+            rows = x.shape[2] // self.shape.patch
+            tokens = seen[:, 1:].transpose(1, 2).unflatten(2, (rows, -1))
+            field += (self.surface(tokens, shallow, camera, structure),)
+        return field
 
     def draw(self, canvas: Canvas, *given: torch.Tensor) -> Drawing:
         """A view on a canvas of a camera that stands at `pose` (N, 4, 4) in the input camera's frame and has the lens
         `target` (N, 4): the first four numbers of a `camera`.
 
         Args:
-            given: the image as `field` takes it if the view is refined; then planes, lines, camera, pose and target.
+            given: the image as `field` takes it if the view is refined; then what that gives, camera, pose and target.
         """
-        *image, planes, lines, camera, pose, target = given
-        rendered = self.renderer(planes, lines, canvas.cast(pose, target), camera)
+        *made, camera, pose, target = given
+        image = made[: self.refiner is not None]
+        planes, lines, *surface = made[len(image) :]
+        space, solid = self.renderer.space, None
+        if surface:
+            assert isinstance(space, ViewSpace)
+            solid = functools.partial(held_back, surface[0], space)
+        rendered = self.renderer(planes, lines, canvas.cast(pose, target), camera, solid)
         values, depth = canvas.enlarge(rendered.values), canvas.enlarge(rendered.depth)
         view = values[:, :3]
         if self.refiner is not None:
@@ -311,7 +222,7 @@ class NViST(nn.Module):
         return F.grid_sample(x * self.std + self.mean, where, padding_mode="border", align_corners=False)[:, :, 0]
 
     def forward(self, x: torch.Tensor, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """A field and a view of it, all that both give: planes, lines, view, depth and mask.
+        """A field and a view of it, all that both give: planes, lines, surface, view, depth and mask.
 
         Args:
             given: `camera`, the structures that `field` takes, `pose` and `target`.
@@ -326,12 +237,16 @@ def _configure(config: ModelConfig, shape: Shape) -> ModelConfig:
     size, side, channels = config.input_size, shape.grid * shape.piece, shape.density + shape.color
     camera, lens = Input("camera", (1, 5), "share, share, share, share, m"), Input("target", (1, 4), "share")
     structures = [Input(name, (1, 1, *size), {"seen_depth": "m"}.get(name, "")) for name in shape.structures]
-    field = Output("planes", (1, 3, channels, side, side), ""), Output("lines", (1, 3, channels, side, 1), "")
+    field = [Output("planes", (1, 3, channels, side, side), ""), Output("lines", (1, 3, channels, side, 1), "")]
+    field += [Output("surface", (1, 2, size[0] // STRIDE, size[1] // STRIDE), "")] if shape.surface else []
+    mean, std = shape.normalization
     view = [Output("view", (1, 3, *size), "intensity"), Output("depth", (1, 1, *size), "m")]
     view += [Output("mask", (1, 1, *size), "share")] if shape.mask else []
     image = ("image",) if shape.refines else ()
     given, made = tuple(output.name for output in field), tuple(output.name for output in view)
     return config.replace(
+        mean=mean,
+        std=std,
         outputs=(*field, *view),
         more_inputs=(camera, *structures, Input("pose", (1, 4, 4), "m"), lens),
         parts=(
@@ -345,7 +260,7 @@ def _register(name: str, size: Size, shape: Shape, listed: bool = False) -> None
     """Register a network; its builder takes, beside its size, fields of `Shape`."""
     config = ModelConfig(
         name=name, task="view_synthesis", input_size=size, outputs=(), mean=IMAGENET_MEAN, std=IMAGENET_STD,
-        interpolation="area", size_divisor=math.lcm(shape.patch, shape.stride),
+        interpolation="area", size_divisor=math.lcm(shape.patch, shape.stride, COARSEST if shape.convolutions else 1),
     )  # fmt: skip
 
     def configure(config: ModelConfig, options: Mapping[str, Any]) -> ModelConfig:
@@ -364,9 +279,9 @@ _register(
     (128, 128),
     Shape(
         patch=8,
-        heads=3,
-        encoder_depth=5,
-        decoder_depth=4,
+        heads=2,
+        encoder_depth=2,
+        decoder_depth=3,
         grid=12,
         piece=4,
         density=4,
@@ -380,6 +295,8 @@ _register(
         margin=1.25,
         stride=2,
         refines=True,
+        convolutions="mobilenet_v2",
+        surface=True,
     ),
     listed=True,
 )

@@ -9,7 +9,7 @@ a ray's samples the one before: runtimes work along the last axis, and there are
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -138,8 +138,15 @@ class ViewSpace(nn.Module):
         """See `BoxSpace.forward`."""
         disparity = 1 / points.z.clamp(min=0.1 * self.near)
         x, y = project(points, disparity, camera)
-        along = (1 / self.near - disparity) * (2 / (1 / self.near - 1 / self.far)) - 1
-        return Points(x / self.margin, y / self.margin, along)
+        return Points(x / self.margin, y / self.margin, self.along(disparity))
+
+    def along(self, disparity: torch.Tensor) -> torch.Tensor:
+        """The third coordinate, of a disparity."""
+        return (1 / self.near - disparity) * (2 / (1 / self.near - 1 / self.far)) - 1
+
+    def in_image(self, places: Points) -> torch.Tensor:
+        """Where the input image, or a map of it, has places in the field: for `grid_sample`, (N, S, R, 2)."""
+        return torch.stack([places.x, places.y], -1) * self.margin
 
 
 def project(points: Points, disparity: torch.Tensor, lens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -224,19 +231,29 @@ class Renderer(nn.Module):
         self.before: torch.Tensor
         self.register_buffer("before", torch.ones(samples, samples).tril(-1), persistent=False)
 
-    def forward(self, planes: torch.Tensor, lines: torch.Tensor, rays: Rays, camera: torch.Tensor) -> Rendered:
+    def forward(
+        self,
+        planes: torch.Tensor,
+        lines: torch.Tensor,
+        rays: Rays,
+        camera: torch.Tensor,
+        solid: Callable[[Points], torch.Tensor] | None = None,
+    ) -> Rendered:
         """Render N x R rays.
 
         Args:
             planes, lines: (N, 3, C, P, P) and (N, 3, C, P, 1).
             camera: of the input, (N, 5).
+            solid: how much light is held back beside what the field says, (N, S, R), of the edges of samples in the
+                field, (N, S + 1, R).
         """
         edges = self.edges()
         depths = (edges[1:] + edges[:-1])[:, None] / 2
         (thick, color), (thick_lines, color_lines) = (field.split(self.channels, 2) for field in (planes, lines))
         density = self.look_up(thick, thick_lines, self.space(rays.points(depths), camera)).sum((1, 2))
         lengths = rays.directions.square().sum(1, keepdim=True).sqrt()
-        weights = self.weigh(density, (edges[1:] - edges[:-1])[:, None] * lengths)
+        more = solid(self.space(rays.points(edges[:, None]), camera)) if solid else None
+        weights = self.weigh(density, (edges[1:] - edges[:-1])[:, None] * lengths, more)
         depth = depths.T @ weights
         shares, looked = weights, depths
         if self.looks:
@@ -263,14 +280,15 @@ class Renderer(nn.Module):
         )
         return (across * along).unflatten(0, (-1, 3))
 
-    def weigh(self, density: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def weigh(self, density: torch.Tensor, lengths: torch.Tensor, solid: torch.Tensor | None = None) -> torch.Tensor:
         """Each sample's share in its ray, (N, S, R): what it holds back of the light that those before it let pass."""
         if self.space.closed:
             density = F.softplus(density - EMPTY)
             lengths = torch.cat([lengths[:, :-1], torch.full_like(lengths[:, :1], BEHIND)], 1)
         else:
             density = F.relu(density)
-        held = (density * lengths).clamp(max=OPAQUE)
+        held = density * lengths
+        held = (held if solid is None else held + solid).clamp(max=OPAQUE)
         return torch.exp(-(self.before @ held)) * (1 - torch.exp(-held))
 
     def tell_values(self, color: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:

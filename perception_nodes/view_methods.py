@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -45,7 +45,10 @@ class ViewMethod(Protocol):
         """What engines say, of the scene where they have not been asked about it yet, and of the view."""
 
     def view(self, scene: Scene, outputs: Outputs, pose: np.ndarray) -> View:
-        """The view, of what `run` gave."""
+        """The view, of what `run` gave; its depth everywhere, where it is made up, too."""
+
+    def known_depth(self, scene: Scene, view: View, pose: np.ndarray) -> np.ndarray:
+        """The depth of that view, NaN where the image does not show what is there."""
 
 
 def black(engine: Engine) -> Scene:
@@ -78,6 +81,10 @@ class Warping:
         if scene.depth is None:
             scene.depth = depth_of(self.engine, outputs, scene.image, scene.camera)
         return warp(to_color(scene.image), scene.depth, scene.camera, scene.camera, pose)
+
+    def known_depth(self, scene: Scene, view: View, pose: np.ndarray) -> np.ndarray:
+        """See `ViewMethod`. Warping makes up none."""
+        return view.depth
 
 
 class Rendering:
@@ -128,7 +135,10 @@ class Rendering:
         return engine.run({tensor.name: known[tensor.name] for tensor in engine.config.inputs})
 
     def view(self, scene: Scene, outputs: Outputs, pose: np.ndarray) -> View:
-        """See `ViewMethod`. The depth of what the image does not show is made up, like its colours, and left out."""
-        view = task.parse(outputs, Fit.of(scene.image.size, self._renderer.config), self._renderer.config)
+        """See `ViewMethod`."""
+        return task.parse(outputs, Fit.of(scene.image.size, self._renderer.config), self._renderer.config)
+
+    def known_depth(self, scene: Scene, view: View, pose: np.ndarray) -> np.ndarray:
+        """See `ViewMethod`."""
         shown = task.is_shown(view.depth, scene.camera, pose, scene.depth)
-        return replace(view, depth=np.where(shown, view.depth, np.float32(np.nan)))
+        return np.where(shown, view.depth, np.float32(np.nan))

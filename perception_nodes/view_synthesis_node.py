@@ -176,7 +176,8 @@ class ViewSynthesisNode(ModelNode):
 
     def try_out(self, outputs: Mapping[str, np.ndarray]) -> None:
         assert self._method
-        self._method.view(black(self._method.engine), outputs, np.eye(4))
+        scene = black(self._method.engine)
+        self._method.known_depth(scene, self._method.view(scene, outputs, np.eye(4)), np.eye(4))
 
     def create_outputs(self, stream: Stream) -> ViewOutputs:
         return ViewOutputs(
@@ -314,7 +315,7 @@ class ViewSynthesisNode(ModelNode):
         if topics.view.wanted:
             topics.view.publish(Image(view.image, "rgb8"), header)
         if topics.depth.wanted:
-            topics.depth.publish(Image(view.depth, "32FC1"), header)
+            topics.depth.publish(Image(self._method.known_depth(job.scene, view, job.pose), "32FC1"), header)
 
 
 def main() -> int:

@@ -105,6 +105,10 @@ class Lesson(ABC, Generic[AnyRecipe]):
         """
         return create_model(weights)
 
+    def encoder(self, model: nn.Module) -> nn.Module:
+        """The part of a network that can start from another's."""
+        return model.encoder  # type: ignore[return-value]
+
     def build(self) -> nn.Module:
         """The network with random weights.
 

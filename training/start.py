@@ -86,7 +86,8 @@ def load_encoder(encoder: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Non
     """Load the encoder out of a network of ours, one of another task, say.
 
     An encoder that halves the resolution in its first stage, too, has a layer more than the plain one that it starts
-    from, as FFNet's deeper forms do from their classifiers: that one stays as it is.
+    from, as FFNet's deeper forms do from their classifiers: that one stays as it is. One that ends earlier than the
+    other takes what it has.
 
     Raises:
         ValueError: the network's encoder is another one.
@@ -94,7 +95,8 @@ def load_encoder(encoder: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Non
     own, theirs = _uncounted(encoder.state_dict()), _uncounted(tensors)
     theirs = {key.removeprefix(ENCODER): tensor for key, tensor in theirs.items() if key.startswith(ENCODER)}
     missing = [key for key in own.keys() - theirs.keys() if not key.startswith("stages.0.0.shortcut.")]
-    other = [key for key, tensor in theirs.items() if key not in own or own[key].shape != tensor.shape]
+    theirs = {key: tensor for key, tensor in theirs.items() if key in own}
+    other = [key for key, tensor in theirs.items() if own[key].shape != tensor.shape]
     if missing or other or not theirs:
         raise ValueError(
             f"the start does not have this {type(encoder).__name__}: {len(missing)} of its tensors are missing, and "

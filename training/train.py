@@ -231,7 +231,7 @@ def _started(lesson: Lesson, data: Path) -> nn.Module:
     model = lesson.build()
     if recipe.start:
         images = Normalize(config)(to_unit(lesson.sample(config.input_size)))
-        start_encoder(model.encoder, recipe.start, data, images, recipe.seed)  # type: ignore[arg-type]
+        start_encoder(lesson.encoder(model), recipe.start, data, images, recipe.seed)
     return model
 
 

@@ -16,6 +16,7 @@ from perception.engines.store import write_atomically
 from perception.evaluation.depth import predict_depth
 from perception.evaluation.frames import RGBDFrame
 from perception.models import create_model, model_config
+from perception.models.surface import STRIDE
 from perception.tasks.config import ModelConfig
 from perception.tasks.geometry import Camera
 from perception.tasks.poses import angle_of, relative_pose
@@ -173,11 +174,12 @@ def view_batch(
     """A batch of `count` scenes.
 
     Returns:
-        Images uint8 (count, 3, side, side); what the network takes beside them, as `source_inputs` has it; and of all
+        Images uint8 (count, 3, side, side); what the network takes beside them, as `source_inputs` has it; their depth
+        in metres as a surface has places, float (count, 1, side / 2, side / 2); and of all
         target views, T: poses (T, 4, 4), lenses (T, 4), images uint8 (T, 3, h, w), and at the rays' places depth float
         (T, 1, rays, rays) in metres, NaN where unknown, and float (T, 1, rays, rays), the share that objects have.
     """
-    images, inputs, targets = [], [], []
+    images, inputs, depths, targets = [], [], [], []
     for _ in range(count):
         scene = scenes[int(rng.integers(len(scenes)))]
         source = int(rng.integers(len(scene.images)))
@@ -191,10 +193,11 @@ def view_batch(
                 config, seen.camera, told[0] if knows_depth else None, seen.masks[0] if knows_objects else None
             )
         )
+        depths.append(_middle(seen.depths[0], len(seen.depths[0]) // STRIDE)[None, None])
         targets += [_target(seen, place, wanted, config, rng) for place in range(1, len(seen.images))]
     views = [torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*targets, strict=True)]
     beside = [torch.from_numpy(np.concatenate([told[name] for told in inputs])) for name in inputs[0]]
-    return stack_images(images), *beside, *views
+    return stack_images(images), *beside, torch.from_numpy(np.concatenate(depths)), *views
 
 
 def choose_targets(poses: np.ndarray, source: int, count: int, angle: float, rng: np.random.Generator) -> list[int]:
@@ -224,6 +227,11 @@ def _blocks(values: np.ndarray, rays: int) -> np.ndarray:
     return values.reshape(rays, n, rays, n).swapaxes(1, 2).reshape(rays, rays, n * n)
 
 
+def _middle(depth: np.ndarray, rays: int) -> np.ndarray:
+    """The depth of rays, float32 (rays, rays): through the middle of their pixels, between those in the middle."""
+    return np.median(_blocks(depth, rays), axis=2).astype(np.float32)  # type: ignore[no-any-return]
+
+
 def _target(
     scene: Scene, place: int, wanted: Targets, config: ModelConfig, rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
@@ -235,13 +243,12 @@ def _target(
         x, y = (int(rng.integers(length - side + 1)) for length in (camera.width, camera.height))
         camera = camera.cropped(x, y, side, side)
         image, depth, mask = (values[y : y + side, x : x + side] for values in (image, depth, mask))
-    # A ray goes through the middle of its pixels, between those in the middle.
-    depth, mask = np.median(_blocks(depth, wanted.rays), axis=2), _blocks(mask, wanted.rays).mean(axis=2)
+    depth, mask = _middle(depth, wanted.rays), _blocks(mask, wanted.rays).mean(axis=2)
     told = target_inputs(config, camera, relative_pose(scene.poses[0], scene.poses[place]))
     return (
         told["pose"],
         told["target"],
         np.ascontiguousarray(image.transpose(2, 0, 1))[None],
-        depth[None, None].astype(np.float32),
+        depth[None, None],
         mask[None, None].astype(np.float32),
     )

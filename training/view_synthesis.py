@@ -24,6 +24,7 @@ from perception.evaluation.datasets import find_dataset
 from perception.evaluation.frames import Dataset, ViewFrame
 from perception.evaluation.view_synthesis import TRUE, ViewAssessment
 from perception.models.rendering import Canvas
+from perception.models.surface import ConvolutionalPatches
 from perception.tasks.config import ModelConfig
 from perception.training.data import Normalize, to_unit
 from perception.training.image_losses import PerceptualLoss
@@ -68,6 +69,8 @@ class ViewRecipe(SizedRecipe):
     """Weight of the squared error of what is rendered, beside that of the refined view."""
     depth: float = 0.1
     """Weight of the mean error of disparity, 1 / m."""
+    surface: float = 1.0
+    """Weight of the mean error of the surface's disparity, 1 / m, where a network says where that is."""
     mask: float = 0.05
     """Weight of the cross-entropy of the mask."""
     distortion: float = 0.001
@@ -181,7 +184,7 @@ class ViewLesson(Lesson[ViewRecipe]):
     ) -> torch.Tensor:
         """`forward` runs a network of one image alone, so that it is left out."""
         recipe, targets = self.recipe, self.targets(step)
-        *told, pose, lens, views, depths, masks = truth
+        *told, seen, pose, lens, views, depths, masks = truth
         views = to_unit(views)
         x = self.normalize.to(images.device)(images)
         with self.autocast(images.device):
@@ -196,6 +199,8 @@ class ViewLesson(Lesson[ViewRecipe]):
         loss = rendered if targets.coarse else F.mse_loss(drawing.view, views) + recipe.rendered * rendered
         loss = loss + recipe.depth * disparity_loss(depth, depths)
         loss = loss + recipe.distortion * distortion_loss(drawing.rendered.weights)
+        if model.surface is not None:
+            loss = loss + recipe.surface * disparity_loss(1 / field[2][:, :1].float(), seen)
         if model.shape.mask:  # type: ignore[union-attr]
             loss = loss + recipe.mask * F.binary_cross_entropy(values[:, 3:4].clamp(1e-4, 1 - 1e-4), masks)
         if self.perceptual and not targets.coarse:
@@ -205,6 +210,11 @@ class ViewLesson(Lesson[ViewRecipe]):
 
     def options(self) -> dict[str, Any]:
         return self.recipe.network or {}
+
+    def encoder(self, model: nn.Module) -> nn.Module:
+        """See `Lesson`: that of convolutions, where there is one."""
+        patches = model.encoder.embed  # type: ignore[union-attr]
+        return patches.encoder if isinstance(patches, ConvolutionalPatches) else super().encoder(model)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -89,8 +89,8 @@ def test_a_view_has_what_the_configuration_says() -> None:
         config = model_config("nvist_compact", SIZE, **SMALL | options)
         outputs = small(**options)(*inputs(**options))
         assert [tuple(tensor.shape) for tensor in outputs] == [output.shape for output in config.outputs]
-    assert [output.name for output in config.outputs] == ["planes", "lines", "view", "depth", "mask"]
-    view, depth, mask = outputs[2:]
+    assert [output.name for output in config.outputs] == ["planes", "lines", "surface", "view", "depth", "mask"]
+    view, depth, mask = outputs[3:]
     assert view.min() >= 0 and view.max() <= 1 and mask.min() >= 0 and mask.max() <= 1
     assert (depth > 0).all()
 
@@ -98,9 +98,10 @@ def test_a_view_has_what_the_configuration_says() -> None:
 def test_structures_mean_nothing_at_the_start_and_are_learned() -> None:
     model, (image, *given) = small(**EVERYTHING), inputs(**EVERYTHING)
     camera, depth, instances = given[:3]
-    planes, lines = model.field(image, camera, depth, instances)
+    planes, lines, surface = model.field(image, camera, depth, instances)
     other = model.field(image, camera, depth * 0, instances * 0)
     torch.testing.assert_close(planes, other[0], rtol=0, atol=0)
+    torch.testing.assert_close(surface, other[2], rtol=0, atol=0)
     (planes.square().mean() + lines.square().mean()).backward()
     slope = model.encoder.structure.weight.grad
     assert slope[:, 0].any() and slope[:, 1].any()
@@ -169,9 +170,9 @@ def test_colour_is_that_of_the_samples_that_count_most() -> None:
     tied = largest(torch.tensor([[[0.3], [0.3], [0.4]]]), 2)[0]
     torch.testing.assert_close(tied, torch.tensor([[[1.0], [0.0]]]))
     given = inputs(refines=False)
-    some, every = (small(refines=False, looks=looks)(*given) for looks in (3, 0))
-    assert torch.equal(some[3], every[3]), "depth is that of all"
-    assert 1e-6 < (some[2] - every[2]).abs().mean() < 0.05
+    some, every = (small(refines=False, looks=looks)(*given)[-2:] for looks in (3, 0))
+    assert torch.equal(some[1], every[1]), "depth is that of all"
+    assert 1e-6 < (some[0] - every[0]).abs().mean() < 0.05
 
 
 def test_a_refined_view_is_half_rendered_and_half_seen_at_first() -> None:
@@ -204,3 +205,56 @@ def test_both_parts_are_engines(tmp_path: Path) -> None:
         with engines.load(str(file), target, "fp32", directory=directory, part=part) as engine:
             for name, array in engine.run(given).items():
                 np.testing.assert_allclose(array, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_surface_is_where_rays_end() -> None:
+    """A wall that stands askew, of a field that says nothing: seen from its camera and from aside."""
+    model, (_, camera, *_), pose = small(refines=False, samples=32), inputs(), torch.eye(4)[None]
+    model.renderer.eval()
+    rows = torch.linspace(0.2, 1.2, 16)[:, None].expand(16, 16)  # 1 / m, from top to bottom
+    surface = torch.stack([rows, torch.full((16, 16), 9.0)])[None]
+    nothing = [torch.zeros(1, 3, 16, side, 1 if flat else side) for side, flat in ((6, False), (6, True))]
+    lens = camera[:, :4]
+    depth = model.draw(model.canvas, *nothing, surface, camera, pose, lens).rendered.depth.reshape(16, 16)
+    torch.testing.assert_close(depth, 1 / rows, rtol=0.06, atol=0)
+    flat = surface.clone()
+    flat[:, 0] = 0.5  # 2 m
+    pose[0, 2, 3] = 0.5
+    nearer = model.draw(model.canvas, *nothing, flat, camera, pose, lens).rendered
+    torch.testing.assert_close(nearer.depth, torch.full_like(nearer.depth, 1.5), rtol=0.1, atol=0)
+    assert (nearer.weights.sum(1) > 0.99).all()
+    clear = flat.clone()
+    clear[:, 1] = -9  # holds nothing back
+    assert (model.draw(model.canvas, *nothing, clear, camera, pose, lens).rendered.depth > 5).all()
+
+
+def test_a_surface_is_told_depth_and_learns_from_what_is_seen() -> None:
+    model, (image, camera, depth, *_) = small(depth=True), inputs(depth=True)
+    surface = model.field(image, camera, depth)[2]
+    assert surface.shape == (1, 2, 16, 16) and (surface[:, 0] > 0).all()
+    assert torch.equal(surface, model.field(image, camera, depth * 2)[2]), "it means nothing at the start"
+    longer = camera.clone()
+    longer[0, 1] *= 2
+    torch.testing.assert_close(model.field(image, longer, depth)[2][:, 0], surface[:, 0] / 2)
+    view, _ = model.view(image, *model.field(image, camera, depth), camera, *map(torch.from_numpy, target_of()))
+    view.mean().backward()
+    assert model.surface.mix[1][0].weight.grad[:, -1].any(), "what is told gets its share"
+    assert model.encoder.embed.encoder.features[0][0].weight.grad.any()
+
+
+def target_of() -> list[np.ndarray]:
+    given = typical_inputs(model_config("nvist_compact", SIZE, **SMALL), 1)
+    return [given["pose"], given["target"]]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"convolutions": ""}, "surface needs `convolutions`"),
+        ({"patch": 16}, "patch is 16; patches of convolutions are 8 pixels wide"),
+        ({"convolutions": "resnet"}, "unknown encoder 'resnet'"),
+    ],
+)
+def test_surfaces_that_nothing_tells_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        create_model("nvist_compact", False, SIZE, **SMALL | options)

@@ -11,7 +11,7 @@ from perception.training.view_data import Scene
 
 SIDE = 32
 CAMERA = Camera(SIDE, SIDE, 32.0, 32.0, 15.5, 15.5)
-NAMES = ("image", "camera", "seen_depth", "instances", "pose", "lens", "views", "depths", "masks")
+NAMES = ("image", "camera", "seen_depth", "instances", "own", "pose", "lens", "views", "depths", "masks")
 """Of what a batch consists of."""
 
 

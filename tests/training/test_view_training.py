@@ -94,7 +94,14 @@ def test_every_loss_has_its_share() -> None:
 
     recipe = dataclasses.replace(recipe, perceive="ssdlite_mobilenet_v2_robot")
     whole = loss_of(recipe)
-    for field, value in (("rendered", 0.0), ("depth", 0.0), ("mask", 0.0), ("distortion", 0.0), ("perceive", "")):
+    for field, value in (
+        ("rendered", 0.0),
+        ("depth", 0.0),
+        ("surface", 0.0),
+        ("mask", 0.0),
+        ("distortion", 0.0),
+        ("perceive", ""),
+    ):
         assert loss_of(dataclasses.replace(recipe, **{field: value})) < whole - 1e-6, field
 
 
@@ -123,7 +130,7 @@ def test_a_run_is_the_same_when_interrupted(tmp_path: Path, monkeypatch: pytest.
     whole = load_file(path)
     assert steps[-2:] == [2, 3] and all(torch.equal(whole[name], resumed[name]) for name in whole)
     config = model_config(str(path))
-    assert config.input_size == SIZE and [output.name for output in config.outputs][2:] == ["view", "depth", "mask"]
+    assert config.input_size == SIZE and [output.name for output in config.outputs][3:] == ["view", "depth", "mask"]
     assert {"PSNR", "SSIM", "IoU", "REL"} <= set(config.metrics) and config.metrics["frames"] == 2
 
 
