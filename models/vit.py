@@ -3,7 +3,8 @@ several devices (arXiv 2410.11650).
 
 A network's width follows from its heads, 64 channels each: with k heads embeddings have 64 k channels and the layers
 between 256 k. So a slice of a network is the same definition with fewer heads. Positions are learned, so that a network
-belongs to one input size. `vit_compact` is ours, for small images: as many heads as ViT-Small has, half as wide.
+belongs to one input size. `vit_compact` is ours, for small images, of which there are few: as many heads as ViT-Small
+has, half as wide, and behind more convolutions, which learn sooner than attention does.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ MANY = 0.2
 """Share, of the images that lack workers in training, of those that may lack more than two: links lose bursts."""
 DROPPED = 0.2
 """Share of a fusion network's hidden values that a step of training does without."""
-STEMS = ("patches", "convolutions")
+STEMS = ("patches", "convolutions", "more convolutions")
+DEEP = ((1, 1), (2, 2), (2, 1), (4, 2), (6, 1))
+"""Of the layers of a stem of more convolutions, for patches of 4: sixths of the width, and stride."""
 Size = tuple[int, int]
 
 
@@ -49,7 +52,7 @@ SHAPES: Mapping[str, Shape] = {
     "vit_tiny": Shape(3),
     "vit_small": Shape(6),
     "vit_base": Shape(12),
-    "vit_compact": Shape(6, 32, (32, 32), 4, 4, "convolutions"),
+    "vit_compact": Shape(6, 32, (32, 32), 4, 3, "more convolutions"),
 }
 
 
@@ -94,18 +97,27 @@ class Block(nn.Module):
         return x + self.drop(self.narrow(F.gelu(self.widen(self.norm_2(x)))))
 
 
-def convolutional_stem(width: int, patch: int) -> nn.Sequential:
-    """Convolutions of stride 2 down to one pixel a patch, in place of a layer that sees each patch by itself (Xiao et
-    al., Early Convolutions Help Transformers See Better, NeurIPS 2021): it learns from fewer images.
+def convolutional_stem(width: int, patch: int, deep: bool = False) -> nn.Sequential:
+    """Convolutions down to one pixel a patch, in place of a layer that sees each patch by itself (Xiao et al., Early
+    Convolutions Help Transformers See Better, NeurIPS 2021): it learns from fewer images.
+
+    Args:
+        deep: those of `DEEP`, not just one of stride 2 for each halving.
 
     Raises:
-        ValueError: no power of 2 for a patch.
+        ValueError: no power of 2 for a patch, or for a deep stem another than 4.
     """
     halvings = int(math.log2(patch))
-    if patch < 2 or 2**halvings != patch:
-        raise ValueError(f"patch is {patch}; convolutions halve an image: accepted are 2, 4, 8, 16, ...")
-    channels = [3, *(width >> (halvings - 1 - step) for step in range(halvings))]
-    layers = [convolution(i, o, 3, nn.ReLU, 2) for i, o in zip(channels, channels[1:], strict=False)]
+    if patch < 2 or 2**halvings != patch or (deep and patch != 4):
+        accepted = "4 for more convolutions" if deep else "2, 4, 8, 16, ..."
+        raise ValueError(f"patch is {patch}; convolutions halve an image: accepted: {accepted}")
+    widths = [(width >> (halvings - 1 - step), 2) for step in range(halvings)]
+    if deep:
+        widths = [(max(1, width * sixths // 6), stride) for sixths, stride in DEEP]
+    layers, inputs = list[nn.Module](), 3
+    for outputs, stride in widths:
+        layers.append(convolution(inputs, outputs, 3, nn.ReLU, stride))
+        inputs = outputs
     stem = nn.Sequential(*layers, nn.Conv2d(width, width, 1))
     initialize(stem)
     return stem
@@ -140,7 +152,9 @@ class ViT(nn.Module):
             raise ValueError(f"stem {stem!r} is unknown; accepted: {', '.join(STEMS)}")
         width = heads * channels
         tokens = 1 + (input_size[0] // patch) * (input_size[1] // patch)
-        self.embed = nn.Conv2d(3, width, patch, patch) if stem == "patches" else convolutional_stem(width, patch)
+        self.embed: nn.Module = nn.Conv2d(3, width, patch, patch)
+        if stem != STEMS[0]:
+            self.embed = convolutional_stem(width, patch, stem == STEMS[2])
         self.token = nn.Parameter(torch.zeros(1, 1, width))
         self.places = nn.Parameter(torch.zeros(1, tokens, width))
         chances = [drop * i / max(1, depth - 1) for i in range(depth)]
@@ -153,6 +167,13 @@ class ViT(nn.Module):
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
+
+    @property
+    def levels(self) -> list[nn.Sequential]:
+        """The last layers of a deep stem of stride 2 and 4, whose features are those of an encoder; else none."""
+        if not isinstance(self.embed, nn.Sequential) or len(self.embed) != 1 + len(DEEP):
+            return []
+        return [self.embed[2], self.embed[4]]  # type: ignore[list-item]
 
     @property
     def class_layers(self) -> list[nn.Module]:

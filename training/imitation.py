@@ -17,17 +17,27 @@ from perception.training.losses import feature_loss
 from perception.training.norms import absorb_norms
 
 LEVELS = 3
-"""Features of stride 8, 16 and 32 are learned; shallower ones hold little that ImageNet weights lack."""
+"""The last ones of an encoder are learned, of stride 8, 16 and 32 mostly; shallower ones hold little that ImageNet
+weights lack."""
 
 
 def watch(module: nn.Module) -> tuple[list[torch.Tensor], RemovableHandle]:
     """A list that always holds what `module` returned last, and the handle that ends this."""
     seen: list[torch.Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: Any, outputs: Sequence[torch.Tensor]) -> None:
-        seen[:] = outputs
+    def keep(_module: nn.Module, _inputs: Any, outputs: Sequence[torch.Tensor] | torch.Tensor) -> None:
+        seen[:] = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
 
     return seen, module.register_forward_hook(keep)
+
+
+def watched_parts(student: nn.Module) -> tuple[Sequence[nn.Module], Sequence[int]]:
+    """What gives a network's features, stride by stride, and their channels: its encoder, or single layers where it has
+    `levels` instead, as a vision transformer has in its stem."""
+    if hasattr(student, "levels"):
+        layers: Sequence[nn.Sequential] = student.levels  # type: ignore[assignment]
+        return layers, [layer[0].out_channels for layer in layers]  # type: ignore[misc]
+    return [student.encoder], student.encoder.channels  # type: ignore[union-attr, list-item, return-value]
 
 
 class Imitation(nn.Module):
@@ -37,14 +47,21 @@ class Imitation(nn.Module):
     watch over the student.
 
     Args:
-        student: with `encoder` as models register it.
-        channels: of the teacher's features, stride by stride.
+        student: see `watched_parts`.
+        channels: of the teacher's features, stride by stride; the last ones are of the stride of the student's last.
+
+    Raises:
+        ValueError: a student without such features.
     """
 
     def __init__(self, student: nn.Module, channels: Sequence[int]) -> None:
         super().__init__()
-        self._features, self._watch = watch(student.encoder)  # type: ignore[arg-type]
-        pairs = zip(student.encoder.channels[-LEVELS:], channels[-LEVELS:], strict=True)  # type: ignore[union-attr, index]
+        parts, own = watched_parts(student)
+        self.levels = min(LEVELS, len(own), len(channels))
+        if not self.levels:
+            raise ValueError(f"this {type(student).__name__} has no convolutions that could imitate others")
+        self._watched = [watch(part) for part in parts]
+        pairs = zip(own[-self.levels :], channels[-self.levels :], strict=True)
         self.adaptors = nn.ModuleList(nn.Conv2d(mine, theirs, 1) for mine, theirs in pairs)
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -53,12 +70,14 @@ class Imitation(nn.Module):
         Args:
             features: the teacher's, of the same images.
         """
-        pairs = zip(self.adaptors, self._features[-LEVELS:], features[-LEVELS:], strict=True)
+        seen = [each for outputs, _ in self._watched for each in outputs]
+        pairs = zip(self.adaptors, seen[-self.levels :], features[-self.levels :], strict=True)
         return torch.stack([feature_loss(adapt(mine.float()), theirs.float()) for adapt, mine, theirs in pairs]).mean()
 
     def remove(self) -> None:
         """Leave the student as it was."""
-        self._watch.remove()
+        for _, handle in self._watched:
+            handle.remove()
 
 
 class TeacherInput(Normalize):

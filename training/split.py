@@ -255,7 +255,7 @@ def _recipe(name: str, whole: Whole, settings: SplitSettings, steps: int, **fiel
         augmentation=AUGMENTATION,
         teacher=settings.teacher or whole.model,
         remembered=True,
-        temperature=4.0,
+        temperature=2.0,
         rate=settings.rate,
         weight_decay=0.02,
         warmup=min(100, steps // 10),

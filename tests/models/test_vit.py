@@ -75,6 +75,9 @@ def test_the_compact_network_and_its_slices() -> None:
     """One head of six is cut small enough for ten devices: 28 times fewer parameters, 25 times less arithmetic."""
     whole, part = on_meta("vit_compact"), on_meta("vit_compact", heads=1, classifies=False)
     assert (whole.blocks[0].attention.heads, whole.blocks[0].attention.channels) == (6, 32)
+    layers = [layer for layer in whole.embed.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert [layer.out_channels for layer in layers] == [32, 64, 64, 128, 192, 192]
+    assert whole.embed(torch.zeros(1, 3, 32, 32, device="meta")).shape == (1, 192, 8, 8)
     assert model_config("vit_compact").input_size == (32, 32)
     assert model_config("vit_compact", heads=2, classifies=False).outputs[0].shape == (1, 64)
     images = torch.zeros(2, 3, 32, 32, device="meta")
@@ -136,6 +139,8 @@ def test_a_worker_gives_the_features_that_its_classes_are_told_by() -> None:
 def test_what_cannot_be_built_is_refused() -> None:
     with pytest.raises(ValueError, match="7 heads of 'vit_small' are not possible; accepted: 1 to 6"):
         on_meta("vit_small", heads=7)
+    with pytest.raises(ValueError, match="patch is 8; .* accepted: 4 for more convolutions"):
+        on_meta("vit_small", input_size=(32, 32), patch=8, stem="more convolutions")
     with pytest.raises(ValueError, match="stem 'hybrid' is unknown; accepted: patches, convolutions"):
         on_meta("vit_small", stem="hybrid")
     with pytest.raises(ValueError, match="patch is 6; convolutions halve an image"):

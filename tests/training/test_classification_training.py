@@ -22,6 +22,8 @@ from perception.training.classification import (  # noqa: E402
     Teacher,
     chances_loss,
 )
+from perception.training.imitation import Imitation  # noqa: E402
+from perception.training.losses import feature_loss  # noqa: E402
 from perception.training.reading import load_recipe  # noqa: E402
 from perception.training.recipe import Source, Stage  # noqa: E402
 from perception.training.train import Run, train  # noqa: E402
@@ -206,6 +208,30 @@ def test_data_that_does_not_fit_is_refused(shapes: Path) -> None:
 def test_impossible_recipes_are_refused(fields: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         small_recipe(**fields)
+
+
+def test_a_vision_transformers_stem_imitates_convolutions() -> None:
+    """The features of the strides that both have; a network whose tokens come of single patches has none."""
+    torch.manual_seed(0)
+    student, teacher = create_model("vit_compact", False), create_model("classifier_resnet20", False)
+    imitation, images = Imitation(student, teacher.encoder.channels), torch.randn(2, 3, 32, 32)
+    student(images)
+    features = teacher.encoder(images)
+    imitation(features).backward()
+    assert [adaptor.weight.shape[:2] for adaptor in imitation.adaptors] == [(32, 64), (64, 192)]
+    assert student.embed[0][0].weight.grad.any() and student.blocks[0].widen.weight.grad is None
+    with torch.no_grad():
+        imitation.adaptors[0].weight.zero_()
+        imitation.adaptors[1].weight.zero_()
+        for adaptor, level in zip(imitation.adaptors, features[1:], strict=True):
+            adaptor.bias.copy_(level.mean((0, 2, 3)))
+        student(images)
+        own = [level.mean((0, 2, 3))[None, :, None, None].expand_as(level) for level in features[1:]]
+        expected = torch.stack([feature_loss(*pair) for pair in zip(own, features[1:], strict=True)]).mean()
+        torch.testing.assert_close(imitation(features), expected)
+    imitation.remove()
+    with pytest.raises(ValueError, match="this ViT has no convolutions that could imitate others"):
+        Imitation(create_model("vit_tiny", False, (32, 32), patch=8, depth=1), (16, 32, 64))
 
 
 def test_shipped_recipes_are_of_their_networks() -> None:

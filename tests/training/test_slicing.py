@@ -21,27 +21,31 @@ def network(
 ) -> ViT:
     """With all parameters at random, norms too, which begin alike for all channels."""
     torch.manual_seed(seed)
-    model = create_model(name, False, SIZE, heads=heads, labels=labels, patch=8, depth=2, stem=stem)
+    patch = 4 if stem == "more convolutions" else 8
+    model = create_model(name, False, SIZE, heads=heads, labels=labels, patch=patch, depth=2, stem=stem)
     assert isinstance(model, ViT)
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     return model
 
 
-@pytest.mark.parametrize("stem", ["patches", "convolutions"])
-def test_units_of_every_group_are_counted(stem: str) -> None:
+@pytest.mark.parametrize(
+    ("stem", "layers"),
+    [("patches", []), ("convolutions", [48, 96, 192]), ("more convolutions", [32, 64, 64, 128, 192])],
+)
+def test_units_of_every_group_are_counted(stem: str, layers: list[int]) -> None:
     counts = unit_counts(network(stem))
     expected = {"width": 192, "heads.0": 3, "hidden.0": 768, "heads.1": 3, "hidden.1": 768}
     assert {name: count for name, count in counts.items() if "stem" not in name} == expected
-    assert [counts.get(f"stem.{number}") for number in range(4)] == (
-        [None] * 4 if stem == "patches" else [48, 96, 192, None]
-    )
+    assert {name: count for name, count in counts.items() if "stem" in name} == {
+        f"stem.{number}": count for number, count in enumerate(layers)
+    }
     assert unit_counts(network(stem), 1) == unit_counts(network(stem, 1))
 
 
 @pytest.mark.parametrize(
     ("stem", "name", "width"),
-    [("patches", "vit_tiny", 192), ("convolutions", "vit_tiny", 192), ("convolutions", "vit_compact", 96)],
+    [("patches", "vit_tiny", 192), ("convolutions", "vit_tiny", 192), ("more convolutions", "vit_compact", 96)],
 )
 def test_what_is_cut_away_is_all_that_goes(stem: str, name: str, width: int) -> None:
     """What is left answers as the whole does whose removed heads, hidden channels and channels of the stem are zero."""
@@ -80,7 +84,7 @@ def run_with(state: dict[str, torch.Tensor], model: ViT, image: torch.Tensor) ->
         return model.eval()(image)
 
 
-@pytest.mark.parametrize("stem", ["patches", "convolutions"])
+@pytest.mark.parametrize("stem", ["patches", "convolutions", "more convolutions"])
 def test_a_slice_is_a_network_with_fewer_heads(stem: str) -> None:
     whole = network(stem)
     whole.eval()
