@@ -97,28 +97,40 @@ class Block(nn.Module):
         return x + self.drop(self.narrow(F.gelu(self.widen(self.norm_2(x)))))
 
 
-def convolutional_stem(width: int, patch: int, deep: bool = False) -> nn.Sequential:
-    """Convolutions down to one pixel a patch, in place of a layer that sees each patch by itself (Xiao et al., Early
-    Convolutions Help Transformers See Better, NeurIPS 2021): it learns from fewer images.
+def stem_layers(stem: str, width: int, patch: int) -> list[tuple[int, int]]:
+    """Channels and stride of each 3x3 convolution of a stem, down to one pixel a patch; none of patches.
 
-    Args:
-        deep: those of `DEEP`, not just one of stride 2 for each halving.
+    Those of a deep one are multiples of 4, which runtimes compute at once; what that gives a slice beyond its share it
+    needs, as its stem is narrow.
 
     Raises:
-        ValueError: no power of 2 for a patch, or for a deep stem another than 4.
+        ValueError: an unknown stem, or patches that it does not make.
     """
-    halvings = int(math.log2(patch))
+    if stem not in STEMS:
+        raise ValueError(f"stem {stem!r} is unknown; accepted: {', '.join(STEMS)}")
+    if stem == STEMS[0]:
+        return []
+    halvings, deep = int(math.log2(patch)), stem == STEMS[2]
     if patch < 2 or 2**halvings != patch or (deep and patch != 4):
         accepted = "4 for more convolutions" if deep else "2, 4, 8, 16, ..."
         raise ValueError(f"patch is {patch}; convolutions halve an image: accepted: {accepted}")
-    widths = [(width >> (halvings - 1 - step), 2) for step in range(halvings)]
     if deep:
-        widths = [(max(1, width * sixths // 6), stride) for sixths, stride in DEEP]
-    layers, inputs = list[nn.Module](), 3
-    for outputs, stride in widths:
-        layers.append(convolution(inputs, outputs, 3, nn.ReLU, stride))
+        return [(4 * math.ceil(width * sixths / 24), stride) for sixths, stride in DEEP]
+    return [(width >> (halvings - 1 - step), 2) for step in range(halvings)]
+
+
+def convolutional_stem(width: int, layers: Sequence[tuple[int, int]]) -> nn.Sequential:
+    """Convolutions in place of a layer that sees each patch by itself (Xiao et al., Early Convolutions Help
+    Transformers See Better, NeurIPS 2021): they learn from fewer images.
+
+    Args:
+        layers: see `stem_layers`.
+    """
+    stem, inputs = nn.Sequential(), 3
+    for outputs, stride in layers:
+        stem.append(convolution(inputs, outputs, 3, nn.ReLU, stride))
         inputs = outputs
-    stem = nn.Sequential(*layers, nn.Conv2d(width, width, 1))
+    stem.append(nn.Conv2d(inputs, width, 1))
     initialize(stem)
     return stem
 
@@ -148,13 +160,11 @@ class ViT(nn.Module):
         drop: float,
     ) -> None:
         super().__init__()
-        if stem not in STEMS:
-            raise ValueError(f"stem {stem!r} is unknown; accepted: {', '.join(STEMS)}")
         width = heads * channels
+        self.stem, self.patch = stem, patch
         tokens = 1 + (input_size[0] // patch) * (input_size[1] // patch)
-        self.embed: nn.Module = nn.Conv2d(3, width, patch, patch)
-        if stem != STEMS[0]:
-            self.embed = convolutional_stem(width, patch, stem == STEMS[2])
+        layers = stem_layers(stem, width, patch)
+        self.embed = convolutional_stem(width, layers) if layers else nn.Conv2d(3, width, patch, patch)
         self.token = nn.Parameter(torch.zeros(1, 1, width))
         self.places = nn.Parameter(torch.zeros(1, tokens, width))
         chances = [drop * i / max(1, depth - 1) for i in range(depth)]
@@ -171,9 +181,7 @@ class ViT(nn.Module):
     @property
     def levels(self) -> list[nn.Sequential]:
         """The last layers of a deep stem of stride 2 and 4, whose features are those of an encoder; else none."""
-        if not isinstance(self.embed, nn.Sequential) or len(self.embed) != 1 + len(DEEP):
-            return []
-        return [self.embed[2], self.embed[4]]  # type: ignore[list-item]
+        return [self.embed[2], self.embed[4]] if self.stem == STEMS[2] else []  # type: ignore[index, list-item]
 
     @property
     def class_layers(self) -> list[nn.Module]:

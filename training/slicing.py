@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from perception.models.vit import EXPANSION, Attention, ViT
+from perception.models.vit import EXPANSION, Attention, ViT, stem_layers
 
 Importance = Mapping[str, torch.Tensor]
 """Of each unit of a group, float32 (units,); groups as `unit_counts` names them."""
@@ -31,8 +31,8 @@ def unit_counts(model: ViT, heads: int | None = None) -> dict[str, int]:
     heads = own if heads is None else heads
     width = heads * channels
     counts = {"width": width}
-    for number, layer in enumerate(_stem_layers(model)):
-        counts[f"stem.{number}"] = layer[0].out_channels * heads // own  # type: ignore[index, operator, assignment]
+    for number, (layer, _) in enumerate(stem_layers(model.stem, width, model.patch)):
+        counts[f"stem.{number}"] = layer
     for number in range(len(model.blocks)):
         counts |= {f"heads.{number}": heads, f"hidden.{number}": EXPANSION * width}
     return counts
