@@ -170,10 +170,16 @@ class BagPlayerNode(BaseNode):
             self._send(raw, counted)
 
     def _wait_for_subscribers(self) -> None:
-        """What is sent before they are connected they would lack, and it would count as lost."""
+        """What is sent before they are connected they would lack, and it would count as lost. One at least is for the
+        images, though a node that is new here may not have heard of it yet."""
         end = time.monotonic() + CONNECT_SECONDS
-        publishers = self._topic_publishers.items()
-        while any(one.get_subscription_count() < self.count_subscribers(topic) for topic, one in publishers):
+        least = {topic: int(topic == self.parameters.images) for topic in self._topic_publishers}
+
+        def lacks(topic: str) -> bool:
+            found = self._topic_publishers[topic].get_subscription_count()
+            return found < max(least[topic], self.count_subscribers(topic))
+
+        while any(map(lacks, least)):
             if time.monotonic() > end or self._stopped.wait(TICK):
                 return
 

@@ -96,6 +96,19 @@ def test_nothing_is_sent_before_all_are_connected(
     play(node, 2 * COUNT, witness)
 
 
+def test_the_first_image_waits_for_a_subscriber_that_is_not_known_yet(graph: Graph, recording: Path) -> None:
+    """As in a new process, which has not heard of those that are there when it begins."""
+    given = {"bag": str(recording), "images": "/eye/image", "topics": "/eye/camera_info", "autostart": False}
+    node = graph.add(BagPlayerNode(parameter_overrides=overrides(**given)))
+    node.trigger_configure()
+    node.trigger_activate()
+    time.sleep(0.5)
+    witness = Witness(graph)
+    wait_until(node.watch, what="the end of the bag")
+    assert len(witness.images) == COUNT
+    node.trigger_deactivate()
+
+
 def test_bytes_stamps_clock_and_times_are_the_recordings(graph: Graph, recording: Path, tmp_path: Path) -> None:
     witness, sent = Witness(graph), tmp_path / "sent.npy"
     node = player(graph, witness, recording, sent=str(sent))
