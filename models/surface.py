@@ -111,12 +111,13 @@ def held_back(surface: torch.Tensor, space: ViewSpace, edges: Points) -> torch.T
     where the surface is in the mean (as in NeuS, Wang et al., NeurIPS 2021). A ray that leaves it at its back, where an
     object in front ends, is held back by nothing.
     """
-    along = space.along(surface[:, :1])
+    reach = REACH * 2 / (len(space.edges) - 1)
+    # What is nearer or farther than rays reach ends them where they begin, or end.
+    along = space.along(surface[:, :1]).clamp(2 * reach - 1, 1 - reach)
     seen = F.grid_sample(
         torch.cat([along, surface[:, 1:]], 1), space.in_image(edges), padding_mode="border", align_corners=False
     )
     there, solid = seen.unbind(1)
-    reach = REACH * 2 / (len(space.edges) - 1)
     behind = ((edges.z - there) / (2 * reach) + 0.5).clamp(0, 1)
     passed = (1 - solid.sigmoid() * MOST_SOLID * behind).log()
     return F.relu(passed[:, :-1] - passed[:, 1:])

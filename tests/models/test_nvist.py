@@ -223,6 +223,9 @@ def test_a_surface_is_where_rays_end() -> None:
     nearer = model.draw(model.canvas, *nothing, flat, camera, pose, lens).rendered
     torch.testing.assert_close(nearer.depth, torch.full_like(nearer.depth, 1.5), rtol=0.1, atol=0)
     assert (nearer.weights.sum(1) > 0.99).all()
+    close = flat.clone()
+    close[:, 0] = 5.0  # 0.2 m, before rays begin at 0.5
+    assert (model.draw(model.canvas, *nothing, close, camera, torch.eye(4)[None], lens).rendered.depth < 0.6).all()
     clear = flat.clone()
     clear[:, 1] = -9  # holds nothing back
     assert (model.draw(model.canvas, *nothing, clear, camera, pose, lens).rendered.depth > 5).all()
