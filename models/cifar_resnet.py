@@ -7,17 +7,15 @@ a stage halves the resolution, the shortcut takes every second pixel and fills u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from perception.models.classifier import EncoderClassifier, configure_classifier
+from perception.models.classifier import register_classifier
 from perception.models.layers import IMAGENET_MEAN, IMAGENET_STD, convolution, initialize
-from perception.models.registry import register_model
-from perception.tasks.config import ModelConfig
-from perception.tasks.labels import CIFAR10_LABELS
+from perception.models.registry import EncoderEntry
 
 WIDTHS = (16, 32, 64)
 LAYERS = (20, 32, 44, 56, 110)
@@ -66,16 +64,6 @@ class CifarResNet(nn.Module):
         return tuple(features[1:])
 
 
-def _register(layers: int) -> None:
-    def build(labels: Sequence[str] = CIFAR10_LABELS) -> EncoderClassifier:
-        return EncoderClassifier(CifarResNet((layers - 2) // 6), len(labels))
-
-    config = ModelConfig(
-        name=f"classifier_resnet{layers}", task="classification", input_size=(32, 32), outputs=(),
-        mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="area", labels=CIFAR10_LABELS,
-    )  # fmt: skip
-    register_model(config, configure_classifier, listed=False)(build)
-
-
 for layers in LAYERS:
-    _register(layers)
+    build = functools.partial(CifarResNet, (layers - 2) // 6)
+    register_classifier(f"resnet{layers}", (32, 32), EncoderEntry(build, IMAGENET_MEAN, IMAGENET_STD))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from perception.models.registry import find_encoder, register_model
+from perception.models.registry import EncoderEntry, find_encoder, register_model
 from perception.tasks.config import ModelConfig, Output
 from perception.tasks.labels import CIFAR10_LABELS
 
@@ -43,9 +43,8 @@ def configure_classifier(config: ModelConfig, options: Mapping[str, Any]) -> Mod
     return config.replace(outputs=(Output("logits", (1, len(labels)), "logit"),), labels=labels)
 
 
-def _register_on(name: str, size: tuple[int, int]) -> None:
-    """Register a classifier on an encoder; its builder takes `labels`, names of classes."""
-    encoder = find_encoder(name)
+def register_classifier(name: str, size: tuple[int, int], encoder: EncoderEntry) -> None:
+    """Register a classifier on an encoder, called like that; its builder takes `labels`, names of classes."""
 
     def build(labels: Sequence[str] = CIFAR10_LABELS) -> EncoderClassifier:
         return EncoderClassifier(encoder.build(), len(labels))
@@ -63,4 +62,4 @@ def _register_on(name: str, size: tuple[int, int]) -> None:
     register_model(config, configure_classifier, listed=False)(build)
 
 
-_register_on("efficientnet_lite0", (224, 224))
+register_classifier("efficientnet_lite0", (224, 224), find_encoder("efficientnet_lite0"))

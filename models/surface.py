@@ -60,8 +60,7 @@ class ConvolutionalPatches(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         *shallow, fine, coarse = self.encoder(x)
-        told = (lateral(values) for lateral, values in zip(self.laterals, (fine, coarse), strict=True))
-        fine, coarse = told
+        fine, coarse = (lateral(values) for lateral, values in zip(self.laterals, (fine, coarse), strict=True))
         return fine + F.interpolate(coarse, scale_factor=2.0, mode="nearest"), *shallow
 
 
@@ -80,7 +79,7 @@ class SurfaceHead(nn.Module):
 
     def __init__(self, width: int, shallow: Sequence[int], structures: int) -> None:
         super().__init__()
-        self.decode = SkipDecoder((*shallow, width), WIDTHS, lateral=True)
+        self.decoder = SkipDecoder((*shallow, width), WIDTHS, lateral=True)
         self.mix = separable(WIDTHS[-1] + structures, WIDTHS[-1], 5, nn.ReLU)
         self.tell = nn.Conv2d(WIDTHS[-1], 2, 1)
         nn.init.zeros_(self.mix[1][0].weight[:, WIDTHS[-1] :])  # type: ignore[index]
@@ -95,7 +94,7 @@ class SurfaceHead(nn.Module):
         camera: torch.Tensor,
         structures: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        x = self.decode.decode((*shallow, tokens))
+        x = self.decoder.decode((*shallow, tokens))
         if structures is not None:
             x = torch.cat([x, F.avg_pool2d(structures, STRIDE)], 1)
         metres, solid = self.tell(self.mix(x)).split(1, 1)

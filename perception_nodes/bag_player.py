@@ -173,13 +173,12 @@ class BagPlayerNode(BaseNode):
         """What is sent before they are connected they would lack, and it would count as lost. One at least is for the
         images, though a node that is new here may not have heard of it yet."""
         end = time.monotonic() + CONNECT_SECONDS
-        least = {topic: int(topic == self.parameters.images) for topic in self._topic_publishers}
 
         def lacks(topic: str) -> bool:
-            found = self._topic_publishers[topic].get_subscription_count()
-            return found < max(least[topic], self.count_subscribers(topic))
+            least = max(int(topic == self.parameters.images), self.count_subscribers(topic))
+            return bool(self._topic_publishers[topic].get_subscription_count() < least)
 
-        while any(map(lacks, least)):
+        while any(map(lacks, self._topic_publishers)):
             if time.monotonic() > end or self._stopped.wait(TICK):
                 return
 

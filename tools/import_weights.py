@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from perception.models.registry import create_model, model_config
 from perception.training.start import load_in_order
-from perception.training.train import write_entry
+from perception.training.train import half_tensors, write_entry
 
 
 def main() -> None:
@@ -32,8 +32,7 @@ def main() -> None:
     model = create_model(options.model, pretrained=False)
     load_in_order(model, found.get("state_dict", found))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    halves = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
-    save_file(halves, options.out)
+    save_file(half_tensors(model), options.out)
     size = model_config(options.model).input_size
     write_entry(options.out, options.model, {"input_size": size, "data_licence": options.data_licence})
     print(f"{options.out} holds {options.model}; measure it with `perception eval {options.out} --data ...`")

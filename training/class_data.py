@@ -14,7 +14,8 @@ from tqdm import tqdm
 from perception.evaluation.class_folder import ClassDataset
 from perception.evaluation.frames import ClassFrame
 from perception.tasks.config import GREY
-from perception.tasks.image import resize
+from perception.tasks.image import Image, resize
+from perception.tasks.messages import encode
 from perception.training.data import MEMORY, stack_images, vary_color
 
 
@@ -89,7 +90,7 @@ def augment(
 
 def _compressed(image: np.ndarray, quality: int) -> np.ndarray:
     """What JPEG leaves of an image, uint8 (H, W, 3)."""
-    code = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    code, _ = encode(Image(image, "rgb8"), "jpeg", quality)
     return cv2.cvtColor(cv2.imdecode(code, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
 
 

@@ -57,11 +57,11 @@ class Imitation(nn.Module):
     def __init__(self, student: nn.Module, channels: Sequence[int]) -> None:
         super().__init__()
         parts, own = watched_parts(student)
-        self.levels = min(LEVELS, len(own), len(channels))
-        if not self.levels:
+        levels = min(LEVELS, len(own), len(channels))
+        if not levels:
             raise ValueError(f"this {type(student).__name__} has no convolutions that could imitate others")
         self._watched = [watch(part) for part in parts]
-        pairs = zip(own[-self.levels :], channels[-self.levels :], strict=True)
+        pairs = zip(own[-levels:], channels[-levels:], strict=True)
         self.adaptors = nn.ModuleList(nn.Conv2d(mine, theirs, 1) for mine, theirs in pairs)
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -71,7 +71,8 @@ class Imitation(nn.Module):
             features: the teacher's, of the same images.
         """
         seen = [each for outputs, _ in self._watched for each in outputs]
-        pairs = zip(self.adaptors, seen[-self.levels :], features[-self.levels :], strict=True)
+        levels = len(self.adaptors)
+        pairs = zip(self.adaptors, seen[-levels:], features[-levels:], strict=True)
         return torch.stack([feature_loss(adapt(mine.float()), theirs.float()) for adapt, mine, theirs in pairs]).mean()
 
     def remove(self) -> None:

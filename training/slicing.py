@@ -45,7 +45,7 @@ def _heads(model: ViT) -> tuple[int, int]:
     return attention.heads, attention.channels
 
 
-def _stem_layers(model: ViT) -> list[nn.Module]:
+def _convolutions(model: ViT) -> list[nn.Module]:
     """Convolutions with norm and activation of a stem, without the last layer."""
     return list(model.embed)[:-1] if isinstance(model.embed, nn.Sequential) else []
 
@@ -95,7 +95,7 @@ def multiplied(model: ViT, factors: Mapping[str, torch.Tensor]) -> Iterator[None
 
     before(model.blocks, "width")
     after(model.norm, "width")
-    for number, layer in enumerate(_stem_layers(model)):
+    for number, layer in enumerate(_convolutions(model)):
         after(layer, f"stem.{number}")
     for number, block in enumerate(model.blocks):
         attention: Attention = block.attention  # type: ignore[assignment]
@@ -135,13 +135,13 @@ def slice_state(model: ViT, units: Units, rows: torch.Tensor) -> dict[str, torch
     width, shape = list(units["width"]), _heads(model)
     cut = _Cut(state)
     embedding: Sequence[int] = range(3)
-    for number, _ in enumerate(_stem_layers(model)):
+    for number, _ in enumerate(_convolutions(model)):
         kept = units[f"stem.{number}"]
         cut(f"embed.{number}.0.weight", kept, embedding)
         for name in ("weight", "bias", "running_mean", "running_var"):
             cut(f"embed.{number}.1.{name}", kept)
         embedding = kept
-    last = f"embed.{len(_stem_layers(model))}" if _stem_layers(model) else "embed"
+    last = f"embed.{len(_convolutions(model))}" if _convolutions(model) else "embed"
     cut(f"{last}.weight", width, embedding)
     cut(f"{last}.bias", width)
     for name in ("token", "places"):

@@ -57,7 +57,7 @@ from perception.training.train import torch_predict, train, write_entry
 
 Say = Callable[[str], None]
 AUGMENTATION = ClassAugmentation(shift=0.125, zoom=1.1, color=0.1, jpeg=0.25, cutmix=0.1)
-"""Milder than for the whole network: what is left of it learns rather too little than too much by heart."""
+"""Mild: what is left of a network learns rather too little than too much by heart."""
 
 
 @dataclass(frozen=True, kw_only=True)

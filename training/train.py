@@ -262,7 +262,7 @@ def _finish(lesson: Lesson, model: nn.Module, out: Path) -> Path:
     """Write the averaged weights in half precision and measure exactly those on the evaluation split."""
     recipe, config = lesson.recipe, lesson.config()
     lesson.finish(model, torch_predict(model.eval(), config))
-    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()}
+    tensors = half_tensors(model)
     path = out / f"{recipe.model}.safetensors"
     save_file(tensors, path)
     model.load_state_dict({key: value.float() for key, value in tensors.items()})
@@ -270,6 +270,11 @@ def _finish(lesson: Lesson, model: nn.Module, out: Path) -> Path:
     metrics = {name: round(value, 4) for name, value in scores.items()}
     write_entry(path, recipe.model, lesson.entry(model) | {"data_licence": recipe.data_licence, "metrics": metrics})
     return path
+
+
+def half_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What is written of a network: its tensors, numbers in half precision."""
+    return {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()}
 
 
 def write_entry(path: Path, model: str, fields: Mapping[str, Any]) -> None:

@@ -96,17 +96,23 @@ def test_nothing_is_sent_before_all_are_connected(
     play(node, 2 * COUNT, witness)
 
 
-def test_the_first_image_waits_for_a_subscriber_that_is_not_known_yet(graph: Graph, recording: Path) -> None:
+def test_the_first_image_waits_for_a_subscriber_that_is_not_known_yet(
+    graph: Graph, recording: Path, tmp_path: Path
+) -> None:
     """As in a new process, which has not heard of those that are there when it begins."""
+    sent = tmp_path / "sent.npy"
     given = {"bag": str(recording), "images": "/eye/image", "topics": "/eye/camera_info", "autostart": False}
-    node = graph.add(BagPlayerNode(parameter_overrides=overrides(**given)))
+    node = graph.add(BagPlayerNode(parameter_overrides=overrides(**given, sent=str(sent))))
     node.trigger_configure()
     node.trigger_activate()
     time.sleep(0.5)
+    joined = time.monotonic_ns()
     witness = Witness(graph)
     wait_until(node.watch, what="the end of the bag")
-    assert len(witness.images) == COUNT
+    wait_until(lambda: witness.stamps()[-1:] == [40 * SECOND + (COUNT - 1) * SECOND // HZ], what="the last image")
     node.trigger_deactivate()
+    times = np.load(sent)[:, 1]
+    assert len(times) == COUNT and times.min() > joined
 
 
 def test_bytes_stamps_clock_and_times_are_the_recordings(graph: Graph, recording: Path, tmp_path: Path) -> None:
